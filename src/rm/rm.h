@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Our own client of the driver: what GPUs there are, what processes hold, and raw access for the meter and the
+ * gates. Programs only (uses stdio and malloc). */
+#ifndef FG_RM_RM_H
+#define FG_RM_RM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "abi/version.h"
+#include "base/error.h"
+#include "ledger/ledger.h"
+
+struct rm_gpu {
+	struct ledger_gpu gpu;
+	uint32_t device_handle;		/* ours */
+	uint32_t subdevice_handle;
+	uint64_t free_bytes;		/* when rm_open() looked */
+	uint32_t pci_domain, pci_bus, pci_slot;
+};
+
+struct rm {
+	int ctl;			/* /dev/nvidiactl */
+	int gpu_fd[ACCOUNT_GPUS];	/* /dev/nvidiaN; -1 */
+	uint32_t client;
+	struct abi_version version;
+	char version_text[32];
+	struct abi_layout layout;
+	uint32_t gpu_count;		/* in nvidia-smi's order: by PCI address */
+	struct rm_gpu gpus[ACCOUNT_GPUS];
+};
+
+/* The driver's version: NV_ESC_CHECK_VERSION_STR, /sys/module/nvidia/version, /proc/driver/nvidia/version.
+ * assume, from the root-owned configuration, overrides the layout of an unknown version (NULL: none).
+ * Returns 0, -ENODEV (no driver), -ENOTSUP (outside the tables: the sentence names version and range). */
+int rm_driver_version(char ret_text[32], struct abi_version *ret_version, struct error *err);
+
+/* Open the driver, attach every GPU, and fill r. Returns 0 or negative errno with a sentence in err. */
+int rm_open(struct rm *r, struct error *err);
+void rm_close(struct rm *r);
+
+/* One raw call each: status word of the driver (0 is NV_OK), or negative errno of the system call. */
+int rm_alloc(struct rm *r, uint32_t parent, uint32_t *handle, uint32_t class_id, void *params);
+int rm_free(struct rm *r, uint32_t handle);
+int rm_control(struct rm *r, uint32_t object, uint32_t command, void *params, uint32_t size);
+
+/* Bytes of video memory the driver books to a process on a GPU (GPU_GET_PID_INFO: private, shared owned, shared
+ * duped). Returns 0 or negative errno. */
+int rm_process_bytes(struct rm *r, uint32_t gpu, int32_t pid, uint64_t *ret_private, uint64_t *ret_owned,
+		     uint64_t *ret_duped);
+
+#endif
