@@ -32,6 +32,7 @@ enum hold_kind {
 	HOLD_MAPPING,	/* UVM external mapping: (owner, address), has a charge */
 	HOLD_EXPORT,	/* a descriptor that keeps memory, has a charge */
 	HOLD_MANAGED,	/* managed memory: (owner, address), has a charge on every GPU */
+	HOLD_RANGE,	/* a UVM external range that mappings lie in: (owner, address), no charge */
 };
 
 struct hold {
