@@ -45,14 +45,14 @@ struct hold {
 	uint32_t charge;	/* index + 1; 0: keeps no memory */
 	uint32_t next;		/* hash chain, index + 1 (derived) */
 	uint32_t engine;	/* HOLD_CHANNEL, HOLD_GROUP: the driver's engine type */
-	uint64_t address;	/* HOLD_MAPPING, HOLD_MANAGED: start; HOLD_EXPORT: serial */
+	uint64_t address;	/* HOLD_MAPPING, HOLD_MANAGED: start; HOLD_EXPORT: serial; HOLD_PENDING: charge */
 	uint64_t length;
 };
 
 struct charge {
-	uint64_t bytes;
-	uint32_t gpu_mask;	/* GPUs whose sums hold these bytes */
-	uint32_t holds;		/* (derived) 0: free */
+	uint64_t bytes;		/* free: index + 1 of the next free charge (derived) */
+	uint32_t gpu_mask;	/* GPUs whose sums hold these bytes; 0: free */
+	uint32_t holds;		/* (derived) 0: no hold yet */
 };
 
 struct account {
@@ -62,8 +62,11 @@ struct account {
 	uint64_t refusals[ACCOUNT_GPUS];	/* memory.events */
 	uint32_t gpu_count;
 	uint32_t hold_count;			/* (derived) */
-	uint32_t hold_cursor;			/* where to look for a free hold, a hint */
-	uint32_t charge_cursor;
+	uint32_t hold_free;			/* index + 1 of the first free hold, chained by next (derived) */
+	uint32_t charge_free;			/* the same for charges, chained by bytes (derived) */
+	uint32_t hold_high;			/* holds from here on were never used: scans end here */
+	uint32_t charge_high;
+	uint32_t managed_count;			/* HOLD_MANAGED holds (derived) */
 	uint64_t serial;			/* last serial given to an export */
 	uint32_t hash[65536];			/* index + 1 of the first hold (derived) */
 	struct charge charges[ACCOUNT_CHARGES];
@@ -79,11 +82,21 @@ void account_repair(struct account *a);
 /* Book bytes on the GPUs of gpu_mask if every one's limit allows.
  *
  * ret_charge  index + 1, as in struct hold; the charge has no hold yet: give it one with account_hold(), settle it or
- *             drop it with account_uncharge()
+ *             drop it with account_uncharge(). All this before the lock is left: a charge without a hold belongs to
+ *             nobody, so it would stay for ever if its maker died, and vanish in a repair. Where the driver's call comes
+ *             between, use account_begin() and account_end().
  *
  * Returns 0, -EDQUOT when a limit would be passed (the refusal is counted), -ENOSPC when the table is full,
  * -EOVERFLOW when a sum does not fit. */
 int account_charge(struct account *a, uint32_t gpu_mask, uint64_t bytes, uint32_t *ret_charge);
+
+/* Book bytes for a call that is about to be made without the lock: account_charge(), kept by a HOLD_PENDING of owner, so
+ * that it goes when the owner dies. After the call: account_settle() and account_hold() with *ret_charge if it
+ * worked, and account_end() in any case. Errors as account_charge(). */
+int account_begin(struct account *a, uint16_t owner, uint32_t gpu_mask, uint64_t bytes, uint32_t *ret_charge);
+
+/* Drop the HOLD_PENDING of a charge; the charge goes with it unless it got another hold. */
+void account_end(struct account *a, uint16_t owner, uint32_t charge);
 
 /* Change a charge to what the driver really gave. May pass the limit: the memory exists. */
 void account_settle(struct account *a, uint32_t charge, uint64_t bytes);
@@ -100,7 +113,7 @@ int account_hold(struct account *a, const struct hold *hold);
 /* Find an RM object. NULL when it is not known. */
 struct hold *account_find(struct account *a, uint32_t client, uint32_t handle);
 
-/* Find a mapping or managed range of an owner that starts at address. */
+/* Find a mapping or managed range of an owner that starts at address; an export by its serial. */
 struct hold *account_find_range(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address);
 
 /* Drop an RM object and all below it (the driver frees descendants first). Unknown: nothing happens.
