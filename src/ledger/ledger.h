@@ -48,6 +48,8 @@ struct ledger_slot {
 	int32_t pid;		/* as the process itself sees it (preload), as the supervisor sees it (supervisor) */
 	uint64_t start_time;	/* clock ticks after boot, field 22 of /proc/PID/stat; 0 where not known */
 	uint64_t calls;		/* calls judged */
+	uint32_t managed;	/* 1: has had managed memory; doors then watch munmap */
+	uint32_t reserved;
 	char name[16];		/* comm */
 };
 
