@@ -45,7 +45,7 @@ struct hold {
 	uint32_t charge;	/* index + 1; 0: keeps no memory */
 	uint32_t next;		/* hash chain, index + 1 (derived) */
 	uint32_t engine;	/* HOLD_CHANNEL, HOLD_GROUP: the driver's engine type */
-	uint64_t address;	/* HOLD_MAPPING, HOLD_MANAGED: start; HOLD_EXPORT: serial; HOLD_PENDING: charge */
+	uint64_t address;	/* HOLD_MAPPING, HOLD_MANAGED: start; HOLD_EXPORT: serial */
 	uint64_t length;
 };
 
@@ -83,20 +83,11 @@ void account_repair(struct account *a);
  *
  * ret_charge  index + 1, as in struct hold; the charge has no hold yet: give it one with account_hold(), settle it or
  *             drop it with account_uncharge(). All this before the lock is left: a charge without a hold belongs to
- *             nobody, so it would stay for ever if its maker died, and vanish in a repair. Where the driver's call comes
- *             between, use account_begin() and account_end().
+ *             nobody, so it would stay for ever if its maker died, and vanish in a repair.
  *
  * Returns 0, -EDQUOT when a limit would be passed (the refusal is counted), -ENOSPC when the table is full,
  * -EOVERFLOW when a sum does not fit. */
 int account_charge(struct account *a, uint32_t gpu_mask, uint64_t bytes, uint32_t *ret_charge);
-
-/* Book bytes for a call that is about to be made without the lock: account_charge(), kept by a HOLD_PENDING of owner, so
- * that it goes when the owner dies. After the call: account_settle() and account_hold() with *ret_charge if it
- * worked, and account_end() in any case. Errors as account_charge(). */
-int account_begin(struct account *a, uint16_t owner, uint32_t gpu_mask, uint64_t bytes, uint32_t *ret_charge);
-
-/* Drop the HOLD_PENDING of a charge; the charge goes with it unless it got another hold. */
-void account_end(struct account *a, uint16_t owner, uint32_t charge);
 
 /* Change a charge to what the driver really gave. May pass the limit: the memory exists. */
 void account_settle(struct account *a, uint32_t charge, uint64_t bytes);

@@ -107,7 +107,7 @@ static int parse_part(char *part, const struct limit_gpu *gpus, uint32_t count, 
 		      struct error *err)
 {
 	char *value = strchr(part, '=');
-	uint32_t entry;
+	uint32_t entry = 0;
 	int r;
 
 	if (!value)
