@@ -17,11 +17,11 @@ struct abi_version {
 
 /* Sizes and offsets, in bytes, that depend on the driver version. A size of 0 means: this driver has no such call. */
 struct abi_layout {
-	/* NV_ESC_RM_ALLOC, both forms */
+	/* NV_ESC_RM_ALLOC, both forms. First a field that is no size: 0 is no offset in abi_call.size_in_layout. */
+	uint16_t alloc_short_status;	/* NVOS21 is 32 bytes at every version */
 	uint16_t alloc_long_size;	/* 40 or 48 (NVOS64) */
 	uint16_t alloc_long_flags;	/* offset of flags; 0 where this form has none */
 	uint16_t alloc_long_status;
-	uint16_t alloc_short_status;	/* NVOS21 is 32 bytes at every version */
 	uint16_t memory_alloc_size;	/* NV_MEMORY_ALLOCATION_PARAMS, class 0x40: 120 or 128 */
 	uint16_t channel_alloc_size;	/* NV_CHANNEL_ALLOC_PARAMS: 304, 360, 368 or 376 */
 	uint16_t channel_userd_memory;	/* offset of hUserdMemory[0] */
@@ -60,7 +60,7 @@ int abi_version_compare(struct abi_version a, struct abi_version b);
  * Returns 0, or -ENOTSUP for any other version (ret_layout is then untouched). */
 int abi_layout_find(struct abi_version version, struct abi_layout *ret_layout);
 
-/* What is supported, for the refusal: "515.43.04 to 620". */
+/* What is supported, for the refusal: "515.43.04 to 595, 610 to 620". */
 const char *abi_supported(void);
 
 #endif
