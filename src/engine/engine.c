@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of a call, and the booking of memory around it. */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "engine/internal.h"
+
+/* Pins live among the ranges of an owner, at addresses no program can have. */
+static const uint64_t pin_base = UINT64_C(1) << 63;
+
+int engine_init(struct engine *e, const char *driver_version, struct ledger_handle *ledger)
+{
+	struct abi_version version;
+	int r;
+
+	r = abi_version_parse(driver_version, &version);
+	if (r < 0)
+		return r;
+	e->ledger = ledger;
+	e->show_host = false;
+	return abi_layout_find(version, &e->layout);
+}
+
+struct answer op_original(struct op *op)
+{
+	if (!op->port->original)
+		return (struct answer){ ENGINE_CONTINUE, 0 };
+	return op_answer(op->port->original(op->port));
+}
+
+bool op_read(struct op *op, uint64_t address, void *buffer, size_t size)
+{
+	if (op->port->read(op->port, address, buffer, size) >= 0)
+		return true;
+	ledger_count(op->engine->ledger, LEDGER_BAD_ARGUMENT);
+	return false;
+}
+
+int op_run(struct op *op, void *argument, size_t size)
+{
+	int value = op->port->real(op->port, op->call->request, argument);
+
+	if (value < 0)
+		return value;
+	if (op->port->write(op->port, op->call->argument, argument, size) < 0)
+		return -EFAULT;
+	return value;
+}
+
+int op_run_params(struct op *op, void *argument, size_t pointer_offset, void *params)
+{
+	uint64_t theirs = get_u64(argument, pointer_offset);
+	int value;
+
+	put_u64(argument, pointer_offset, (uint64_t)(uintptr_t)params);
+	value = op->port->real(op->port, op->call->request, argument);
+	put_u64(argument, pointer_offset, theirs);
+	return value;
+}
+
+struct answer op_reply(struct op *op, int value, const void *argument, size_t size, uint64_t params_address,
+		       const void *params, size_t params_size)
+{
+	if (value < 0)
+		return op_answer(value);
+	if (params && op->port->write(op->port, params_address, params, params_size) < 0)
+		return op_answer(-EFAULT);
+	if (op->port->write(op->port, op->call->argument, argument, size) < 0)
+		return op_answer(-EFAULT);
+	return op_answer(value);
+}
+
+struct answer op_refuse(struct op *op, void *argument, size_t size, size_t status_offset, uint32_t status,
+			enum ledger_event event)
+{
+	ledger_count(op->engine->ledger, event);
+	put_u32(argument, status_offset, status);
+	return op_reply(op, 0, argument, size, 0, NULL, 0);
+}
+
+struct answer op_refuse_call(struct op *op, int error, enum ledger_event event)
+{
+	ledger_count(op->engine->ledger, event);
+	return op_answer(error);
+}
+
+/* Give a charge its pin. Under the lock. */
+static int pin(struct op *op, uint32_t charge, struct booking *ret_booking)
+{
+	struct hold hold = { .kind = HOLD_MAPPING, .owner = op->call->owner, .charge = charge };
+	int r;
+
+	hold.address = pin_base | ++op->account->serial;
+	r = account_hold(op->account, &hold);
+	if (r < 0)
+		return r;
+	*ret_booking = (struct booking){ charge, hold.address };
+	return 0;
+}
+
+static int book_once(struct op *op, uint32_t gpu_mask, uint64_t bytes, struct booking *ret_booking)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	uint32_t charge;
+	sigset_t saved;
+	int r;
+
+	ledger_lock(ledger, &saved);
+	r = ledger->ledger->breached ? -EDQUOT : account_charge(op->account, gpu_mask, bytes, &charge);
+	if (r == 0) {
+		r = pin(op, charge, ret_booking);
+		if (r < 0)
+			account_uncharge(op->account, charge);
+	}
+	ledger_unlock(ledger, &saved);
+	return r;
+}
+
+uint32_t op_book(struct op *op, uint32_t gpu_mask, uint64_t bytes, struct booking *ret_booking)
+{
+	int r = book_once(op, gpu_mask, bytes, ret_booking);
+
+	if (r == -EDQUOT && op->port->reclaim && op->port->reclaim(op->port))
+		r = book_once(op, gpu_mask, bytes, ret_booking);
+	if (r == 0)
+		return NV_OK;
+	ledger_count(op->engine->ledger, r == -ENOSPC ? LEDGER_REFUSED_FULL : LEDGER_REFUSED_LIMIT);
+	return r == -ENOSPC ? NV_ERR_INSUFFICIENT_RESOURCES : NV_ERR_NO_MEMORY;
+}
+
+bool op_pin(struct op *op, uint32_t client, uint32_t handle, struct booking *ret_booking, struct hold *ret_source)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	struct hold *hold;
+	sigset_t saved;
+	int r = 0;
+
+	*ret_booking = (struct booking){ 0 };
+	*ret_source = (struct hold){ 0 };
+	ledger_lock(ledger, &saved);
+	hold = account_find(op->account, client, handle);
+	if (hold) {
+		*ret_source = *hold;
+		if (hold->charge)
+			r = pin(op, hold->charge, ret_booking);
+	}
+	ledger_unlock(ledger, &saved);
+	if (r < 0)
+		ledger_count(ledger, LEDGER_REFUSED_FULL);
+	return r == 0;
+}
+
+/* Drop the pin. Under the lock. */
+static void unpin(struct op *op, const struct booking *booking)
+{
+	struct hold *hold = account_find_range(op->account, HOLD_MAPPING, op->call->owner, booking->pin);
+
+	if (hold)
+		account_drop_hold(op->account, hold);
+}
+
+/* Who answers for an RM object: the process that made its client, which the driver frees it with. */
+static void fill_owner(struct op *op, struct hold *hold)
+{
+	const struct hold *client = account_find(op->account, hold->client, hold->client);
+	struct hold made;
+
+	if (client) {
+		hold->owner = client->owner;
+		return;
+	}
+	hold->owner = op->call->owner;
+	made = (struct hold){
+		.kind = HOLD_CLIENT,
+		.owner = op->call->owner,
+		.client = hold->client,
+		.handle = hold->client,
+		.address = ++op->account->serial,
+	};
+	account_hold(op->account, &made);
+}
+
+/* Under the lock. RM objects get a serial, by which op_drop() knows them again. */
+static int add_hold(struct op *op, struct hold *hold)
+{
+	if (hold->kind <= HOLD_CHANNEL) {
+		fill_owner(op, hold);
+		hold->address = ++op->account->serial;
+	} else {
+		hold->owner = op->call->owner;
+	}
+	return account_hold(op->account, hold);
+}
+
+void op_settle(struct op *op, struct booking *booking, struct hold *hold, uint64_t bytes)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	sigset_t saved;
+
+	ledger_lock(ledger, &saved);
+	if (bytes)
+		account_settle(op->account, booking->charge, bytes);
+	hold->charge = booking->charge;
+	/* With the table full the pin stays in its place: the bytes remain booked until the caller ends. */
+	if (add_hold(op, hold) == 0)
+		unpin(op, booking);
+	ledger_unlock(ledger, &saved);
+	booking->charge = 0;
+}
+
+void op_unbook(struct op *op, struct booking *booking)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	sigset_t saved;
+
+	if (!booking->charge)
+		return;
+	ledger_lock(ledger, &saved);
+	unpin(op, booking);
+	ledger_unlock(ledger, &saved);
+	booking->charge = 0;
+}
+
+void op_note(struct op *op, struct hold *hold)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	sigset_t saved;
+
+	ledger_lock(ledger, &saved);
+	add_hold(op, hold);
+	ledger_unlock(ledger, &saved);
+}
+
+bool op_lookup(struct op *op, uint32_t client, uint32_t handle, struct hold *ret_hold)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	const struct hold *hold;
+	sigset_t saved;
+
+	ledger_lock(ledger, &saved);
+	hold = account_find(op->account, client, handle);
+	if (hold)
+		*ret_hold = *hold;
+	ledger_unlock(ledger, &saved);
+	return hold;
+}
+
+void op_drop(struct op *op, const struct hold *seen)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	const struct hold *hold;
+	sigset_t saved;
+
+	ledger_lock(ledger, &saved);
+	hold = account_find(op->account, seen->client, seen->handle);
+	if (hold && hold->address == seen->address)
+		account_drop(op->account, seen->client, seen->handle);
+	ledger_unlock(ledger, &saved);
+}
+
+static struct answer rm_call(struct op *op)
+{
+	const struct abi_call *row = abi_call_find(&op->engine->layout, op->call->device, op->call->request);
+
+	if (!row)
+		return op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
+	switch ((int)row->effect) {
+	case ABI_PASS:
+		return op_original(op);
+	case ABI_RM_ALLOC:
+		return rm_call_alloc(op);
+	case ABI_RM_FREE:
+		return rm_call_free(op);
+	case ABI_RM_CONTROL:
+		return rm_call_control(op);
+	case ABI_RM_DUP:
+		return rm_call_dup(op);
+	case ABI_VID_HEAP:
+		return rm_call_vid_heap(op);
+	case ABI_ALLOC_MEMORY:
+		return rm_call_alloc_memory(op);
+	default:
+		return op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
+	}
+}
+
+enum engine_verdict engine_ioctl(struct engine *e, struct port *port, const struct call *call, int *ret_value)
+{
+	struct op op = { e, port, call, &e->ledger->ledger->account };
+	struct answer answer;
+
+	switch (call->device) {
+	case ABI_DEV_NONE:
+		answer = op_original(&op);
+		break;
+	case ABI_DEV_CTL:
+	case ABI_DEV_GPU:
+		answer = rm_call(&op);
+		break;
+	case ABI_DEV_UVM:
+	case ABI_DEV_UVM_TOOLS:
+		answer = uvm_call(&op);
+		break;
+	case ABI_DEV_MODESET:
+	default:
+		/* Its buffers are made by a kernel client that no limit sees. */
+		answer = op_refuse_call(&op, -EACCES, LEDGER_REFUSED_CALL);
+		break;
+	}
+	*ret_value = answer.value;
+	return answer.verdict;
+}
+
+int engine_mmap(struct engine *e, struct port *port, const struct call *call, uint64_t address, uint64_t length,
+		int flags, uint64_t offset)
+{
+	struct op op = { e, port, call, &e->ledger->ledger->account };
+	struct hold hold = { .kind = HOLD_MANAGED, .address = address, .length = length };
+	struct booking booking;
+	const struct hold *range;
+	sigset_t saved;
+	bool is_pool;
+
+	if (call->device != ABI_DEV_UVM || (flags & MAP_TYPE) == MAP_PRIVATE || offset != address || !length)
+		return 0;
+	/* A semaphore pool was made before it is mapped, and lives in host memory. */
+	ledger_lock(e->ledger, &saved);
+	range = account_find_range(op.account, HOLD_RANGE, call->owner, address);
+	is_pool = range && range->length >= length;
+	ledger_unlock(e->ledger, &saved);
+	if (is_pool)
+		return 0;
+	if (op_book(&op, (1u << op.account->gpu_count) - 1, length, &booking) != NV_OK)
+		return -ENOMEM;
+	/* What is mapped over goes, but not before the new range is granted: a refusal leaves it in its place. */
+	ledger_lock(e->ledger, &saved);
+	account_unmap(op.account, HOLD_MANAGED, call->owner, address, length);
+	e->ledger->ledger->slots[call->owner].managed = 1;
+	ledger_unlock(e->ledger, &saved);
+	op_settle(&op, &booking, &hold, 0);
+	return 0;
+}
+
+void engine_unmapped(struct engine *e, uint16_t owner, uint64_t address, uint64_t length)
+{
+	sigset_t saved;
+
+	ledger_lock(e->ledger, &saved);
+	account_unmap(&e->ledger->ledger->account, HOLD_MANAGED, owner, address, length);
+	ledger_unlock(e->ledger, &saved);
+}
+
+bool engine_has_managed(struct engine *e, uint16_t owner)
+{
+	return __atomic_load_n(&e->ledger->ledger->slots[owner].managed, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls on /dev/nvidia-uvm. Parameters are copies of a fixed size that only the driver's version tells; the status word
+ * stands in them (kernel-open/nvidia-uvm/uvm_api.h). */
+#include "engine/internal.h"
+
+#include <errno.h>
+
+enum { UVM_PARAMS_MAX = 9264 };
+
+/* Migration of ordinary host memory by the GPU's faults (HMM) needs no call at all, so it cannot be charged: it is
+ * switched off for the address space (uvm_ioctl.h, UVM_INIT_FLAGS_DISABLE_HMM; the same bit from 515 to 595). */
+static struct answer uvm_initialize(struct op *op)
+{
+	uint64_t flags;
+	uint64_t address = op->call->argument + UVM_INITIALIZE_FLAGS;
+
+	if (!op_read(op, address, &flags, sizeof(flags)))
+		return op_answer(-EFAULT);
+	if (!(flags & UVM_INIT_FLAGS_DISABLE_HMM)) {
+		flags |= UVM_INIT_FLAGS_DISABLE_HMM;
+		if (op->port->write(op->port, address, &flags, sizeof(flags)) < 0)
+			return op_answer(-EFAULT);
+	}
+	return op_original(op);
+}
+
+static struct hold range_hold(enum hold_kind kind, const uint8_t *params)
+{
+	return (struct hold){
+		.kind = kind,
+		.address = get_u64(params, UVM_RANGE_BASE),
+		.length = get_u64(params, UVM_RANGE_LENGTH),
+	};
+}
+
+/* A mapping keeps the memory when its object is freed: UVM dups it into a client of its own, named by the parameters
+ * alone (nv_gpu_ops.c; the descriptor in them is not looked at). */
+static struct answer uvm_map_external(struct op *op)
+{
+	const struct abi_layout *layout = &op->engine->layout;
+	uint8_t params[UVM_PARAMS_MAX];
+	size_t size = layout->uvm_map_external_size;
+	struct booking booking;
+	struct hold source, hold;
+	int value;
+
+	if (!op_read(op, op->call->argument, params, size))
+		return op_answer(-EFAULT);
+	if (!op_pin(op, get_u32(params, layout->uvm_map_external_client),
+		    get_u32(params, layout->uvm_map_external_memory), &booking, &source))
+		return op_refuse(op, params, size, layout->uvm_map_external_status, NV_ERR_INSUFFICIENT_RESOURCES,
+				 LEDGER_REFUSED_FULL);
+	value = op->port->real(op->port, op->call->request, params);
+	if (booking.charge && value >= 0 && get_u32(params, layout->uvm_map_external_status) == NV_OK) {
+		hold = range_hold(HOLD_MAPPING, params);
+		hold.gpu = source.gpu;
+		op_settle(op, &booking, &hold, 0);
+	}
+	op_unbook(op, &booking);
+	return op_reply(op, value, params, size, 0, NULL, 0);
+}
+
+/* Drop what lies in a range: its mappings, and the range itself when the whole of it went. */
+static void drop_range(struct op *op, uint64_t base, uint64_t length, bool whole)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	struct hold *range;
+	sigset_t saved;
+
+	ledger_lock(ledger, &saved);
+	range = whole ? account_find_range(op->account, HOLD_RANGE, op->call->owner, base) : NULL;
+	if (range) {
+		length = range->length;
+		account_drop_hold(op->account, range);
+	}
+	account_unmap(op->account, HOLD_MAPPING, op->call->owner, base, length);
+	ledger_unlock(ledger, &saved);
+}
+
+static struct answer uvm_unmap_external(struct op *op)
+{
+	enum { STATUS = 32 };
+	uint8_t params[UVM_UNMAP_EXTERNAL_SIZE];
+	int value;
+
+	if (!op_read(op, op->call->argument, params, sizeof(params)))
+		return op_answer(-EFAULT);
+	value = op->port->real(op->port, op->call->request, params);
+	if (value >= 0 && get_u32(params, STATUS) == NV_OK)
+		drop_range(op, get_u64(params, UVM_RANGE_BASE), get_u64(params, UVM_RANGE_LENGTH), false);
+	return op_reply(op, value, params, sizeof(params), 0, NULL, 0);
+}
+
+static struct answer uvm_free(struct op *op)
+{
+	const struct abi_layout *layout = &op->engine->layout;
+	uint8_t params[32];
+	int value;
+
+	if (!op_read(op, op->call->argument, params, layout->uvm_free_size))
+		return op_answer(-EFAULT);
+	value = op->port->real(op->port, op->call->request, params);
+	if (value >= 0 && get_u32(params, layout->uvm_free_status) == NV_OK)
+		drop_range(op, get_u64(params, UVM_RANGE_BASE), 1, true);
+	return op_reply(op, value, params, layout->uvm_free_size, 0, NULL, 0);
+}
+
+/* External ranges and semaphore pools: remembered by where they lie, since a free names the start alone, and since a
+ * pool is mapped as managed memory is but lives in host memory (uvm_va_range.c). */
+static struct answer uvm_new_range(struct op *op, size_t size, size_t status)
+{
+	uint8_t params[UVM_PARAMS_MAX];
+	struct hold hold;
+	int value;
+
+	if (!op_read(op, op->call->argument, params, size))
+		return op_answer(-EFAULT);
+	value = op->port->real(op->port, op->call->request, params);
+	if (value >= 0 && get_u32(params, status) == NV_OK) {
+		hold = range_hold(HOLD_RANGE, params);
+		op_note(op, &hold);
+	}
+	return op_reply(op, value, params, size, 0, NULL, 0);
+}
+
+struct answer uvm_call(struct op *op)
+{
+	const struct abi_layout *layout = &op->engine->layout;
+	const struct abi_row *row = abi_uvm_find(op->call->request);
+
+	if (!row)
+		return op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
+	if (op->call->device != ABI_DEV_UVM)
+		return row->effect == ABI_PASS ? op_original(op) : op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
+	switch (row->number) {
+	case UVM_CREATE_EXTERNAL_RANGE:
+		return uvm_new_range(op, 24, 16);
+	case UVM_ALLOC_SEMAPHORE_POOL:
+		return uvm_new_range(op, layout->uvm_semaphore_pool_size, layout->uvm_semaphore_pool_size - 8u);
+	default:
+		break;
+	}
+	switch ((int)row->effect) {
+	case ABI_PASS:
+		return op_original(op);
+	case ABI_UVM_INITIALIZE:
+		return uvm_initialize(op);
+	case ABI_UVM_MAP_EXTERNAL:
+		return uvm_map_external(op);
+	case ABI_UVM_UNMAP_EXTERNAL:
+		return uvm_unmap_external(op);
+	case ABI_UVM_FREE:
+		return uvm_free(op);
+	default:
+		return op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
+	}
+}
