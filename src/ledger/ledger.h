@@ -29,6 +29,8 @@ enum {
 	LEDGER_PID_BYTE = 0x20000,
 };
 
+#define LEDGER_WAITERS UINT32_C(0x80000000)	/* in the lock word: wake somebody on leaving */
+
 #define LEDGER_MAGIC UINT64_C(0x7265676465670001)
 
 struct ledger_gpu {
@@ -45,6 +47,7 @@ enum slot_state { SLOT_FREE, SLOT_LIVE };
 
 struct ledger_slot {
 	uint32_t state;		/* enum slot_state */
+	uint32_t generation;	/* counts up each time the slot is taken */
 	int32_t pid;		/* as the process itself sees it (preload), as the supervisor sees it (supervisor) */
 	uint64_t start_time;	/* clock ticks after boot, field 22 of /proc/PID/stat; 0 where not known */
 	uint64_t calls;		/* calls judged */
@@ -69,7 +72,7 @@ enum ledger_event {
 struct ledger {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t lock;			/* 0, or slot + 1 of the holder, with LEDGER_WAITERS */
+	uint32_t lock;			/* 0: free; else LEDGER_WAITERS, generation and slot + 1 of the holder (lock.c) */
 	char name[LEDGER_NAME];		/* of the slice */
 	char door[16];			/* "preload" or "supervisor" */
 	char driver[32];		/* version string the layouts were chosen by */
@@ -80,6 +83,8 @@ struct ledger {
 	uint32_t compute_priority;
 	uint32_t frozen;		/* 1: paused */
 	uint32_t breached;		/* 1: holds more than it was given; gets no more */
+	uint32_t show_host;		/* 1: answers are not rewritten (--view host); set when made */
+	uint32_t reserved;
 	struct ledger_gpu gpus[ACCOUNT_GPUS];
 	uint64_t events[LEDGER_EVENTS];
 	struct ledger_slot slots[LEDGER_SLOTS];
@@ -91,7 +96,9 @@ struct ledger_handle {
 	struct ledger *ledger;	/* mapped; NULL when not open */
 	int fd;			/* -1: memory of this process only (the supervisor's own) */
 	int slot;		/* -1: not attached */
-	int32_t pid;		/* who attached: another getpid() means we are a child */
+	int32_t pid;		/* who opened: another getpid() means we are a child */
+	uint32_t generation;	/* of our slot when we took it */
+	uint32_t busy;		/* pid while one of its threads attaches */
 	uint64_t dev, ino;	/* of the file, to notice that the program closed our descriptor */
 	char path[256];
 };
@@ -124,7 +131,7 @@ int ledger_attach(struct ledger_handle *h);
 void ledger_close(struct ledger_handle *h);
 
 /* Take and leave the lock; *saved keeps the signal mask. On a memory-only ledger the word is a plain futex lock
- * between threads. */
+ * between threads. A process that is not attached may take it too, from one thread at a time. */
 void ledger_lock(struct ledger_handle *h, sigset_t *saved);
 void ledger_unlock(struct ledger_handle *h, const sigset_t *saved);
 
