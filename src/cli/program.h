@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program that `fracgpu run` starts: finding it, and whether a preloaded library would reach it. */
+#ifndef FG_CLI_PROGRAM_H
+#define FG_CLI_PROGRAM_H
+
+#include <sys/types.h>
+
+#include "base/error.h"
+
+/* Exit statuses of `run`, as env(1), timeout(1) and the shells have them. */
+enum { EXIT_OURS = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127, EXIT_SIGNAL = 128 };
+
+/* Find a program as execvp(3) does. ret_path has PATH_MAX bytes.
+ * Returns 0, -ENOENT (found nowhere), or -EACCES (no permission, or a directory). */
+int program_find(const char *name, char *ret_path, struct error *err);
+
+/* Whether the loader will put a preloaded library into the program: not into a static one, nor one that gains rights when
+ * started, nor one for another kind of processor. Looks through scripts at their interpreters.
+ * Returns 0, or -ENOTSUP with the reason in err. */
+int program_takes_preload(const char *path, struct error *err);
+
+/* Start the program in a child, wait for it, and pass the signals we get on to it; those that a terminal sends reach it
+ * without us.
+ *
+ * preload  library to put before LD_PRELOAD, or NULL
+ *
+ * Returns its exit status, 128 + n when signal n killed it, 126 or 127 when it could not be started (said on stderr). */
+int program_run(const char *path, char **argv, const char *preload);
+
+#endif
