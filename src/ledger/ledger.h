@@ -47,12 +47,11 @@ enum slot_state { SLOT_FREE, SLOT_LIVE };
 
 struct ledger_slot {
 	uint32_t state;		/* enum slot_state */
-	uint32_t generation;	/* counts up each time the slot is taken */
 	int32_t pid;		/* as the process itself sees it (preload), as the supervisor sees it (supervisor) */
 	uint64_t start_time;	/* clock ticks after boot, field 22 of /proc/PID/stat; 0 where not known */
 	uint64_t calls;		/* calls judged */
 	uint32_t managed;	/* 1: has had managed memory; doors then watch munmap */
-	uint32_t reserved;
+	uint32_t generation;	/* counts up each time the slot is taken */
 	char name[16];		/* comm */
 };
 
