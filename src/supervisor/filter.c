@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The seccomp filter of a supervised program, and the reading of what it reports. */
+#include "supervisor/filter.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5) /* Linux 5.19 */
+#endif
+
+/* Numbers of the calls in each way to make them. */
+#if defined(__x86_64__)
+#define ARCH_NATIVE AUDIT_ARCH_X86_64
+#define ARCH_COMPAT AUDIT_ARCH_I386
+enum {
+	NATIVE_IOCTL = 16,
+	NATIVE_IOCTL_X32 = 514, /* works without the x32 bit too before Linux 5.7 */
+	NATIVE_MMAP = 9,
+	NATIVE_BITS = 0x40000000, /* __X32_SYSCALL_BIT: the same calls behind it */
+	COMPAT_IOCTL = 54,
+	COMPAT_MMAP = 192, /* mmap2, offset in pages */
+	COMPAT_OLD_MMAP = 90, /* its arguments are in memory: cannot be judged, nobody needs it */
+};
+#elif defined(__aarch64__)
+#define ARCH_NATIVE AUDIT_ARCH_AARCH64
+#define ARCH_COMPAT AUDIT_ARCH_ARM
+enum {
+	NATIVE_IOCTL = 29,
+	NATIVE_IOCTL_X32 = 29,
+	NATIVE_MMAP = 222,
+	NATIVE_BITS = 0,
+	COMPAT_IOCTL = 54,
+	COMPAT_MMAP = 192,
+	COMPAT_OLD_MMAP = 90,
+};
+#else
+#error "no system call numbers for this machine"
+#endif
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define LOW_WORD 0
+#else
+#define LOW_WORD 4
+#endif
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define LOAD_ARG(n) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[n]) + LOW_WORD)
+#define AND(k) BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (k))
+#define RETURN(k) BPF_STMT(BPF_RET | BPF_K, (k))
+/* Jumps are counted from the next instruction: to a place by its index in the program below. */
+#define IF(op, k, here, yes) BPF_JUMP(BPF_JMP | (op) | BPF_K, (k), (yes) - (here) - 1, 0)
+
+/* Where the parts of the program start. */
+enum { AT_COMPAT = 4, AT_NATIVE = 9, AT_IOCTL = 15, AT_SIZED = 19, AT_MMAP = 29, AT_ALLOW = 32, AT_ASK, AT_NONE };
+
+static const struct sock_filter program[] = {
+	/*  0 */ LOAD(arch),
+	/*  1 */ IF(BPF_JEQ, ARCH_NATIVE, 1, AT_NATIVE),
+	/*  2 */ IF(BPF_JEQ, ARCH_COMPAT, 2, AT_COMPAT),
+	/*  3 */ RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+	/*  4 */ LOAD(nr),
+	/*  5 */ IF(BPF_JEQ, COMPAT_IOCTL, 5, AT_IOCTL),
+	/*  6 */ IF(BPF_JEQ, COMPAT_MMAP, 6, AT_MMAP),
+	/*  7 */ IF(BPF_JEQ, COMPAT_OLD_MMAP, 7, AT_NONE),
+	/*  8 */ RETURN(SECCOMP_RET_ALLOW),
+	/*  9 */ LOAD(nr),
+	/* 10 */ AND(~(uint32_t)NATIVE_BITS),
+	/* 11 */ IF(BPF_JEQ, NATIVE_IOCTL, 11, AT_IOCTL),
+	/* 12 */ IF(BPF_JEQ, NATIVE_IOCTL_X32, 12, AT_IOCTL),
+	/* 13 */ IF(BPF_JEQ, NATIVE_MMAP, 13, AT_MMAP),
+	/* 14 */ RETURN(SECCOMP_RET_ALLOW),
+	/* 15: ioctl without a size */
+	/* 15 */ LOAD_ARG(1),
+	/* 16 */ IF(BPF_JSET, 0x3fff0000, 16, AT_SIZED),
+	/* 17 */ IF(BPF_JGE, 0x1000, 17, AT_ALLOW),
+	/* 18 */ RETURN(SECCOMP_RET_USER_NOTIF),
+	/* 19: with one */
+	/* 19 */ AND(0xfffffff0),
+	/* 20 */ IF(BPF_JEQ, 0x30000000, 20, AT_ASK),
+	/* 21 */ LOAD_ARG(1),
+	/* 22 */ AND(0x3fff00ff),
+	/* 23 */ IF(BPF_JEQ, 0x00100000, 23, AT_ASK),
+	/* 24 */ AND(0xff),
+	/* 25 */ IF(BPF_JGE, 0xc0, 25, AT_ASK),
+	/* 26 */ IF(BPF_JGE, 0x60, 26, AT_ALLOW),
+	/* 27 */ IF(BPF_JGE, 0x20, 27, AT_ASK),
+	/* 28 */ RETURN(SECCOMP_RET_ALLOW),
+	/* 29: mmap */
+	/* 29 */ LOAD_ARG(3),
+	/* 30 */ AND(MAP_SHARED | MAP_ANONYMOUS),
+	/* 31 */ IF(BPF_JEQ, MAP_SHARED, 31, AT_ASK),
+	/* 32 */ RETURN(SECCOMP_RET_ALLOW),
+	/* 33 */ RETURN(SECCOMP_RET_USER_NOTIF),
+	/* 34 */ RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+};
+
+_Static_assert(sizeof(program) / sizeof(program[0]) == AT_NONE + 1, "the places are those of the program");
+
+const struct sock_filter *filter_program(unsigned short *ret_length)
+{
+	*ret_length = sizeof(program) / sizeof(program[0]);
+	return program;
+}
+
+static int load(unsigned long flags, const struct sock_fprog *prog)
+{
+	int fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | flags, prog);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int filter_load(void)
+{
+	struct sock_fprog prog = { .filter = (struct sock_filter *)program };
+	unsigned long flags = SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+	int fd;
+
+	filter_program(&prog.len);
+	/* Allowed with CAP_SYS_ADMIN alone; else no_new_privs is the price. */
+	fd = load(flags, &prog);
+	if (fd == -EINVAL) {
+		flags = 0;
+		fd = load(flags, &prog);
+	}
+	if (fd != -EACCES)
+		return fd;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	fd = load(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &prog);
+	return fd == -EINVAL ? load(0, &prog) : fd;
+}
+
+void filter_decode(const struct seccomp_data *data, struct filter_args *ret_args)
+{
+	bool compat = data->arch == ARCH_COMPAT;
+	uint32_t nr = compat ? (uint32_t)data->nr : (uint32_t)data->nr & ~(uint32_t)NATIVE_BITS;
+	uint64_t mask = compat ? UINT32_MAX : UINT64_MAX;
+
+	*ret_args = (struct filter_args){ .call = FILTER_OTHER };
+	if (compat ? nr == COMPAT_IOCTL : nr == NATIVE_IOCTL || nr == NATIVE_IOCTL_X32) {
+		ret_args->call = FILTER_IOCTL;
+		ret_args->fd = (int)data->args[0];
+		ret_args->request = (uint32_t)data->args[1];
+		ret_args->argument = data->args[2] & mask;
+	} else if (compat ? nr == COMPAT_MMAP : nr == NATIVE_MMAP) {
+		ret_args->call = FILTER_MMAP;
+		ret_args->address = data->args[0] & mask;
+		ret_args->length = data->args[1] & mask;
+		ret_args->flags = (int)data->args[3];
+		ret_args->fd = (int)data->args[4];
+		ret_args->offset = compat ? (data->args[5] & mask) * 4096 : data->args[5];
+	}
+}
