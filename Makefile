@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# The usual targets; the work is done by meson and by tools/.
+BUILD ?= build
+PREFIX ?= /usr/local
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD) --prefix $(PREFIX)
+
+demo:
+	tools/demo
+
+check:
+	tools/check
+
+install: all
+	meson install -C $(BUILD) --no-rebuild
+
+.PHONY: all demo check install
