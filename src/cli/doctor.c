@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/size.h"
 #include "cli/options.h"
+#include "cli/program.h"
 #include "cli/runtime.h"
 #include "rm/rm.h"
 
@@ -154,7 +155,7 @@ static bool check_preload(struct report *report)
 	char runtime[RUNTIME_PATH], library[PATH_MAX];
 	struct error err;
 
-	if (runtime_path(runtime, &err) < 0 || library_find(library, sizeof(library), &err) < 0) {
+	if (runtime_path(runtime, &err) < 0 || library_find(LIBRARY_GLIBC, library, sizeof(library), &err) < 0) {
 		say(report, BAD, "preload", NULL, "the preload door does not work: %s", err.text);
 		return false;
 	}

@@ -82,34 +82,41 @@ static bool gains_rights(int fd)
 	return geteuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0;
 }
 
-static bool has_interpreter(int fd, const Elf64_Ehdr *header)
+/* The path of the loader that the program asks for. False when it asks for none. */
+static bool find_loader(int fd, const Elf64_Ehdr *header, char *ret_loader, size_t size)
 {
 	for (unsigned int i = 0; i < header->e_phnum; i++) {
 		Elf64_Phdr segment;
 		off_t at = (off_t)(header->e_phoff + (uint64_t)i * header->e_phentsize);
+		ssize_t n;
 
 		if (pread(fd, &segment, sizeof(segment), at) != sizeof(segment))
 			return false;
-		if (segment.p_type == PT_INTERP)
-			return true;
+		if (segment.p_type != PT_INTERP)
+			continue;
+		n = pread(fd, ret_loader, size - 1, (off_t)segment.p_offset);
+		ret_loader[n > 0 ? n : 0] = '\0';
+		return n > 0;
 	}
 	return false;
 }
 
-static int judge_elf(int fd, const char *path, const Elf64_Ehdr *header, struct error *err)
+static int judge_elf(int fd, const char *path, const Elf64_Ehdr *header, const char **ret_library, struct error *err)
 {
+	char loader[PATH_MAX];
 	static const char door[] = "so the preload door does not reach it (use --door supervisor)";
 
 	if (header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_machine != OUR_MACHINE)
 		return error_set(err, -ENOTSUP, "'%s' is for another kind of processor than fracgpu, %s", path, door);
-	if (!has_interpreter(fd, header))
+	if (!find_loader(fd, header, loader, sizeof(loader)))
 		return error_set(err, -ENOTSUP, "'%s' is statically linked, %s", path, door);
 	if (gains_rights(fd))
 		return error_set(err, -ENOTSUP, "'%s' gains rights when it is started, %s", path, door);
+	*ret_library = strstr(loader, "/ld-musl-") ? LIBRARY_MUSL : LIBRARY_GLIBC;
 	return 0;
 }
 
-int program_takes_preload(const char *path, struct error *err)
+int program_takes_preload(const char *path, const char **ret_library, struct error *err)
 {
 	char next[PATH_MAX];
 
@@ -127,7 +134,7 @@ int program_takes_preload(const char *path, struct error *err)
 					 "(use --door supervisor)", next, strerror(errno));
 		n = read(fd, &start, sizeof(start) - 1);
 		if (n >= (ssize_t)sizeof(start.header) && memcmp(start.text, ELFMAG, SELFMAG) == 0)
-			return judge_elf(fd, next, &start.header, err);
+			return judge_elf(fd, next, &start.header, ret_library, err);
 		/* no "#!" and no ELF: execvp(3) gives it to /bin/sh */
 		if (n < 2 || memcmp(start.text, "#!", 2) != 0 || sscanf(start.text + 2, " %4095s", next) != 1)
 			snprintf(next, sizeof(next), "/bin/sh");

@@ -14,10 +14,17 @@ enum { EXIT_OURS = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127, EXIT_SIGNAL
  * Returns 0, -ENOENT (found nowhere), or -EACCES (no permission, or a directory). */
 int program_find(const char *name, char *ret_path, struct error *err);
 
+/* The two builds of the preload library: for programs of glibc and of musl. */
+#define LIBRARY_GLIBC "libfracgpu.so"
+#define LIBRARY_MUSL "libfracgpu-musl.so"
+
 /* Whether the loader will put a preloaded library into the program: not into a static one, nor one that gains rights when
  * started, nor one for another kind of processor. Looks through scripts at their interpreters.
+ *
+ * ret_library  which of the libraries fits
+ *
  * Returns 0, or -ENOTSUP with the reason in err. */
-int program_takes_preload(const char *path, struct error *err);
+int program_takes_preload(const char *path, const char **ret_library, struct error *err);
 
 /* Start the program in a child, wait for it, and pass the signals we get on to it; those that a terminal sends reach it
  * without us.

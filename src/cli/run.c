@@ -129,16 +129,17 @@ static int run_preload(struct plan *plan, const char *runtime, char **words)
 	struct ledger_handle ledger;
 	struct slice_dir dir;
 	char library[PATH_MAX], file[PATH_MAX];
+	const char *kind;
 	struct error err;
 	int status;
 
-	if (program_takes_preload(plan->program, &err) < 0)
+	if (program_takes_preload(plan->program, &kind, &err) < 0)
 		return failed(&err);
 	if (slice_dir_make(&dir, runtime, plan->name, &err) < 0)
 		return failed(&err);
 	fill_settings(plan, "preload", &settings);
 	snprintf(file, sizeof(file), "%s/ledger", dir.path);
-	if (library_copy(&dir, library, sizeof(library), &err) < 0 || ledger_create(&ledger, file, &settings, &err) < 0) {
+	if (library_copy(&dir, kind, library, sizeof(library), &err) < 0 || ledger_create(&ledger, file, &settings, &err) < 0) {
 		slice_dir_done(&dir);
 		return failed(&err);
 	}

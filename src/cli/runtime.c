@@ -19,8 +19,6 @@
 #include "base/cleanup.h"
 #include "ledger/ledger.h"
 
-#define LIBRARY "libfracgpu.so"
-
 static int make_private(const char *path, struct error *err)
 {
 	struct stat st;
@@ -111,10 +109,10 @@ static bool is_locked(int fd, off_t start, off_t length)
 static bool has_members(const char *path)
 {
 	cleanup_dir DIR *proc = opendir("/proc");
-	char library[sizeof(((struct slice_dir *)NULL)->path) + sizeof(LIBRARY) + 1];
+	char library[RUNTIME_PATH + SLICE_NAME + sizeof("/libfracgpu")];
 	struct dirent *entry;
 
-	snprintf(library, sizeof(library), "%s/" LIBRARY, path);
+	snprintf(library, sizeof(library), "%s/libfracgpu", path);
 	while (proc && (entry = readdir(proc)) != NULL) {
 		char maps[PATH_MAX], line[PATH_MAX + 128];
 		cleanup_file FILE *file = NULL;
@@ -227,7 +225,7 @@ void slice_dir_done(struct slice_dir *dir)
 		remove_dir(dir->path);
 }
 
-int library_find(char *ret_path, unsigned int size, struct error *err)
+int library_find(const char *name, char *ret_path, unsigned int size, struct error *err)
 {
 	/* relative to the directory of the executable: the build tree, then the installation */
 	static const char *const places[] = { "../preload", "../" FRACGPU_LIBDIR_NAME "/fracgpu" };
@@ -237,7 +235,7 @@ int library_find(char *ret_path, unsigned int size, struct error *err)
 	char *slash;
 
 	if (dir) {
-		snprintf(ret_path, size, "%s/" LIBRARY, dir);
+		snprintf(ret_path, size, "%s/%s", dir, name);
 		if (access(ret_path, R_OK) == 0)
 			return 0;
 		return error_set(err, -ENOENT, "FRACGPU_LIBDIR is set but '%s' cannot be read", ret_path);
@@ -248,14 +246,14 @@ int library_find(char *ret_path, unsigned int size, struct error *err)
 	if (slash)
 		*slash = '\0';
 	for (size_t i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++) {
-		snprintf(ret_path, size, "%s/%s/" LIBRARY, self, places[i]);
+		snprintf(ret_path, size, "%s/%s/%s", self, places[i], name);
 		if (access(ret_path, R_OK) == 0)
 			return 0;
 	}
-	return error_set(err, -ENOENT, "cannot find " LIBRARY " near '%s' (is fracgpu installed completely?)", self);
+	return error_set(err, -ENOENT, "cannot find %s near '%s' (is fracgpu installed completely?)", name, self);
 }
 
-int library_copy(const struct slice_dir *dir, char *ret_path, unsigned int size, struct error *err)
+int library_copy(const struct slice_dir *dir, const char *name, char *ret_path, unsigned int size, struct error *err)
 {
 	cleanup_close int from = -1, to = -1;
 	char source[PATH_MAX];
@@ -265,11 +263,11 @@ int library_copy(const struct slice_dir *dir, char *ret_path, unsigned int size,
 	if (!runtime_allows_exec(dir->path))
 		return error_set(err, -EACCES, "'%s' is mounted noexec, so the preload door cannot work there (use --door "
 				 "supervisor, or mount it with exec)", dir->path);
-	r = library_find(source, sizeof(source), err);
+	r = library_find(name, source, sizeof(source), err);
 	if (r < 0)
 		return r;
 	from = open(source, O_RDONLY | O_CLOEXEC);
-	snprintf(ret_path, size, "%s/" LIBRARY, dir->path);
+	snprintf(ret_path, size, "%s/%s", dir->path, name);
 	to = open(ret_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500);
 	if (from < 0 || to < 0)
 		return error_set(err, -errno, "cannot copy '%s' to '%s': %s", source, ret_path, strerror(errno));

@@ -4,7 +4,7 @@
  * RUNTIME/.lock        held (flock) while slices are made and cleaned away
  * RUNTIME/NAME/owner   locked (OFD) by the `fracgpu run` that made the slice
  * RUNTIME/NAME/ledger  what the slice holds
- * RUNTIME/NAME/libfracgpu.so  the preload door's copy; it finds the ledger beside itself
+ * RUNTIME/NAME/libfracgpu*.so  the preload door's copy; it finds the ledger beside itself
  *
  * A slice is alive while its owner lives, a slot of its ledger is alive, or a process has its library mapped. */
 #ifndef FG_CLI_RUNTIME_H
@@ -50,12 +50,12 @@ bool slice_is_alive(const char *path);
 /* Call fn with path and name of each slice directory, in order of names, until it returns non-zero; returns that. */
 int slices_each(const char *runtime, int (*fn)(const char *path, const char *name, void *arg), void *arg);
 
-/* Find the preload library: beside the build's or the installation's fracgpu; $FRACGPU_LIBDIR comes first for users who
- * are not root. Returns 0 or -ENOENT. */
-int library_find(char *ret_path, unsigned int size, struct error *err);
+/* Find a build of the preload library (a name from program.h) in the build tree or the installation that this executable
+ * is of; $FRACGPU_LIBDIR instead for users who are not root. Returns 0 or -ENOENT. */
+int library_find(const char *name, char *ret_path, unsigned int size, struct error *err);
 
 /* Copy the library into a slice's directory; ret_path: where. Returns 0, -EACCES when nothing can be loaded from there,
  * or negative errno. */
-int library_copy(const struct slice_dir *dir, char *ret_path, unsigned int size, struct error *err);
+int library_copy(const struct slice_dir *dir, const char *name, char *ret_path, unsigned int size, struct error *err);
 
 #endif
