@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gates: lists of channels, and the calls that close and open them. */
+#include "gate/gate.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "abi/calls.h"
+#include "base/bytes.h"
+
+/* Engine types of the graphics and compute engines, GR0 to GR7 (cl2080_notification.h). 0 is a channel whose engine
+ * nobody named: it may be one. */
+enum { ENGINE_UNKNOWN = 0, ENGINE_GR_LAST = 8 };
+
+enum {
+	NV_ERR_INVALID_CHANNEL = 0x21,
+	NV_ERR_INVALID_OBJECT = 0x31,
+	RETRY_NS = 1000000000,
+};
+
+/* One call's worth of channels. */
+struct gate_call {
+	uint32_t count;
+	uint32_t index[DISABLE_MAX];	/* of the set's channels */
+};
+
+void gate_init(struct gate_set *set, uint32_t gpu)
+{
+	set->gpu = gpu;
+	set->count = 0;
+}
+
+static int call_driver(struct gate_set *set, const struct gate_port *port, bool disable, const uint32_t *index,
+		       uint32_t count)
+{
+	char params[DISABLE_SIZE] = { 0 };
+
+	params[DISABLE_DISABLE] = disable;
+	put_u32(params, DISABLE_COUNT, count);
+	for (uint32_t i = 0; i < count; i++) {
+		put_u32(params, DISABLE_CLIENTS + 4 * i, set->channels[index[i]].client);
+		put_u32(params, DISABLE_CHANNELS + 4 * i, set->channels[index[i]].handle);
+	}
+	set->calls++;
+	return port->control(port->arg, set->gpu, params, sizeof(params));
+}
+
+/* Whether a status says that a channel is not there (any more). */
+static bool is_gone(int status)
+{
+	switch (status) {
+	case NV_ERR_INVALID_ARGUMENT:
+	case NV_ERR_INVALID_CHANNEL:
+	case NV_ERR_INVALID_CLIENT:
+	case NV_ERR_INVALID_OBJECT:
+	case NV_ERR_INVALID_OBJECT_HANDLE:
+	case NV_ERR_INVALID_OBJECT_PARENT:
+	case NV_ERR_OBJECT_NOT_FOUND:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int failure(int status)
+{
+	return status < 0 ? status : -EIO;
+}
+
+/* One call for all; where the driver does not know one of them, one call for each, to learn which. */
+static int call_flush(struct gate_set *set, const struct gate_port *port, bool disable, struct gate_call *call)
+{
+	int result = 0;
+	int status;
+
+	if (!call->count)
+		return 0;
+	status = call_driver(set, port, disable, call->index, call->count);
+	for (uint32_t i = 0; status != NV_OK && is_gone(status) && i < call->count; i++) {
+		struct gate_channel *c = &set->channels[call->index[i]];
+		int one = call->count == 1 ? status : call_driver(set, port, disable, &call->index[i], 1);
+
+		if (is_gone(one))
+			c->state = GATE_GONE;
+		else if (one != NV_OK && !result)
+			result = failure(one);
+	}
+	if (status != NV_OK && !is_gone(status))
+		result = failure(status);
+	for (uint32_t i = 0; i < call->count && !disable && !result; i++)
+		if (set->channels[call->index[i]].state == GATE_CLOSED)
+			set->channels[call->index[i]].state = GATE_OPEN;
+	call->count = 0;
+	return result;
+}
+
+static int call_add(struct gate_set *set, const struct gate_port *port, bool disable, struct gate_call *call,
+		    uint32_t index)
+{
+	/* written before the call: should we die after it, the guard knows what to open */
+	if (disable)
+		__atomic_store_n(&set->channels[index].state, GATE_CLOSED, __ATOMIC_SEQ_CST);
+	call->index[call->count++] = index;
+	return call->count == DISABLE_MAX ? call_flush(set, port, disable, call) : 0;
+}
+
+static void keep_first(int *result, int r)
+{
+	if (!*result)
+		*result = r;
+}
+
+int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open, uint64_t now_ns)
+{
+	struct gate_call call = { 0 };
+	bool retry = now_ns >= set->retry_ns;
+	int result = 0;
+
+	for (uint32_t i = 0; i < set->count; i++) {
+		struct gate_channel *c = &set->channels[i];
+
+		if (open >> c->slice & 1 && c->state == GATE_CLOSED)
+			keep_first(&result, call_add(set, port, false, &call, i));
+	}
+	keep_first(&result, call_flush(set, port, false, &call));
+	for (uint32_t i = 0; i < set->count; i++) {
+		struct gate_channel *c = &set->channels[i];
+
+		if (!(open >> c->slice & 1) && c->state == GATE_OPEN)
+			keep_first(&result, call_add(set, port, true, &call, i));
+	}
+	keep_first(&result, call_flush(set, port, true, &call));
+	if (!retry)
+		return result;
+	set->retry_ns = now_ns + RETRY_NS;
+	for (uint32_t i = 0; i < set->count; i++) {
+		struct gate_channel *c = &set->channels[i];
+		bool disable = !(open >> c->slice & 1);
+
+		if (c->state != GATE_GONE)
+			continue;
+		c->state = GATE_CLOSED;
+		keep_first(&result, call_add(set, port, disable, &call, i));
+		keep_first(&result, call_flush(set, port, disable, &call));
+	}
+	return result;
+}
+
+int gate_reassert(struct gate_set *set, const struct gate_port *port)
+{
+	struct gate_call call = { 0 };
+	int result = 0;
+
+	for (uint32_t i = 0; i < set->count; i++)
+		if (set->channels[i].state == GATE_CLOSED)
+			keep_first(&result, call_add(set, port, true, &call, i));
+	keep_first(&result, call_flush(set, port, true, &call));
+	return result;
+}
+
+int gate_open_all(struct gate_set *set, const struct gate_port *port)
+{
+	struct gate_call call = { 0 };
+	int result = 0;
+
+	for (uint32_t i = 0; i < set->count && i < GATE_CHANNELS; i++)
+		if (set->channels[i].state == GATE_CLOSED)
+			keep_first(&result, call_add(set, port, false, &call, i));
+	keep_first(&result, call_flush(set, port, false, &call));
+	return result;
+}
+
+/* The last one takes its place; whoever looks at any moment finds every closed channel at least once. */
+static void drop(struct gate_set *set, uint32_t index)
+{
+	set->channels[index] = set->channels[set->count - 1];
+	__atomic_store_n(&set->count, set->count - 1, __ATOMIC_SEQ_CST);
+}
+
+int gate_forget(struct gate_set *set, const struct gate_port *port, uint32_t slice)
+{
+	struct gate_call call = { 0 };
+	int result = 0;
+
+	for (uint32_t i = 0; i < set->count; i++)
+		if (set->channels[i].slice == slice && set->channels[i].state == GATE_CLOSED)
+			keep_first(&result, call_add(set, port, false, &call, i));
+	keep_first(&result, call_flush(set, port, false, &call));
+	for (uint32_t i = 0; i < set->count;) {
+		if (set->channels[i].slice == slice)
+			drop(set, i);
+		else
+			i++;
+	}
+	return result;
+}
+
+struct collection {
+	struct gate_set *set;
+	struct account *account;
+	uint32_t slice, account_gpu;
+	uint32_t hint;		/* where the next one probably is: both sides keep their order */
+	int count;
+	bool full;
+};
+
+/* A channel in a group runs where the group does. */
+static uint32_t engine_of(struct account *account, const struct hold *channel)
+{
+	const struct hold *group = account_find(account, channel->client, channel->parent);
+
+	return group && group->kind == HOLD_GROUP ? group->engine : channel->engine;
+}
+
+static struct gate_channel *set_find(struct collection *c, const struct hold *hold)
+{
+	struct gate_set *set = c->set;
+
+	for (uint32_t n = 0; n < set->count; n++) {
+		uint32_t i = (c->hint + n) % set->count;
+		struct gate_channel *channel = &set->channels[i];
+
+		if (channel->client == hold->client && channel->handle == hold->handle && channel->slice == c->slice) {
+			c->hint = i + 1;
+			return channel;
+		}
+	}
+	return NULL;
+}
+
+static int collect_one(struct hold *hold, void *arg)
+{
+	struct collection *c = arg;
+	struct gate_channel *channel;
+
+	if (hold->gpu != c->account_gpu || engine_of(c->account, hold) > ENGINE_GR_LAST)
+		return 0;
+	channel = set_find(c, hold);
+	if (!channel) {
+		if (c->set->count == GATE_CHANNELS) {
+			c->full = true;
+			return 0;
+		}
+		channel = &c->set->channels[c->set->count];
+		*channel = (struct gate_channel){ .client = hold->client, .handle = hold->handle,
+						  .slice = (uint8_t)c->slice, .state = GATE_OPEN };
+		__atomic_store_n(&c->set->count, c->set->count + 1, __ATOMIC_SEQ_CST);
+	}
+	channel->seen = 1;
+	c->count++;
+	return 0;
+}
+
+int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu)
+{
+	struct collection c = { .set = set, .account = account, .slice = slice, .account_gpu = account_gpu };
+
+	if (slice >= GATE_SLICES)
+		return -EINVAL;
+	for (uint32_t i = 0; i < set->count; i++)
+		set->channels[i].seen = 0;
+	account_each(account, HOLD_CHANNEL, collect_one, &c);
+	for (uint32_t i = 0; i < set->count;) {
+		if (set->channels[i].slice == slice && !set->channels[i].seen)
+			drop(set, i);
+		else
+			i++;
+	}
+	return c.full ? -ENOSPC : c.count;
+}
