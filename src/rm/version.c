@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which driver is loaded, and which version's layouts to use for it. */
-#include "rm/rm.h"
 #include "rm/version.h"
 
 #include <errno.h>
@@ -13,6 +12,7 @@
 #include "abi/calls.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "rm/rm.h"
 
 /* nv_ioctl_rm_api_version_t (kernel-open/common/inc/nv-ioctl.h): cmd, reply, versionString[64] */
 enum { VERSION_SIZE = 72, VERSION_COMMAND = 0, VERSION_STRING = 8, VERSION_STRING_SIZE = 64 };
