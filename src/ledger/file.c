@@ -75,16 +75,15 @@ int file_reopen(const struct ledger_handle *h)
 	return fd < 0 ? fd : fd_up(fd);
 }
 
-static int map(struct ledger_handle *h, int protection, int flags)
+static int map(struct ledger_handle *h, bool writable, int flags)
 {
-	void *p = NULL;
-	long r;
+	long r = SYS_CALL(SYS_mmap, NULL, sizeof(struct ledger), PROT_READ | (writable ? PROT_WRITE : 0), flags,
+			  h->fd, 0);
 
-	r = SYS_CALL(SYS_mmap, NULL, sizeof(struct ledger), protection, flags, h->fd, 0);
-	if (r < 0 && r > -4096)
+	if (r < 0)
 		return (int)r;
-	p = (void *)r;
-	h->ledger = p;
+	h->ledger = (struct ledger *)r;
+	h->is_writable = writable;
 	return 0;
 }
 
@@ -161,7 +160,7 @@ static int make_file(struct ledger_handle *h, const char *path)
 	if (r == 0) {
 		h->dev = st.st_dev;
 		h->ino = st.st_ino;
-		r = map(h, PROT_READ | PROT_WRITE, MAP_SHARED);
+		r = map(h, true, MAP_SHARED);
 	}
 	if (r < 0)
 		SYS_CALL(SYS_unlinkat, AT_FDCWD, h->path, 0);
@@ -177,7 +176,7 @@ int ledger_create(struct ledger_handle *h, const char *path, const struct ledger
 	if (!settings->gpu_count || settings->gpu_count > ACCOUNT_GPUS)
 		return error_set(err, -EINVAL, "a ledger is for 1 to %d GPUs, not %u", ACCOUNT_GPUS,
 				 settings->gpu_count);
-	r = path ? make_file(h, path) : map(h, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE);
+	r = path ? make_file(h, path) : map(h, true, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE);
 	if (r < 0) {
 		ledger_close(h);
 		return error_set(err, r, "cannot make ledger '%s': %s%s", path ? path : "(memory)", strerror(-r),
@@ -207,7 +206,7 @@ int ledger_open(struct ledger_handle *h, const char *path, bool writable)
 	if (r == 0) {
 		h->dev = st.st_dev;
 		h->ino = st.st_ino;
-		r = map(h, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED);
+		r = map(h, writable, MAP_SHARED);
 	}
 	if (r == 0 && (LEDGER_LOAD(&h->ledger->magic) != LEDGER_MAGIC || h->ledger->version != LEDGER_VERSION))
 		r = -EPROTO;

@@ -52,6 +52,8 @@ struct ledger_slot {
 	uint64_t calls;		/* calls judged */
 	uint32_t managed;	/* 1: has had managed memory; doors then watch munmap */
 	uint32_t generation;	/* counts up each time the slot is taken */
+	uint32_t pool_bytes;	/* semaphore pools it mapped so far: host memory, passed up to a bound */
+	uint32_t reserved;
 	char name[16];		/* comm */
 };
 
@@ -98,6 +100,7 @@ struct ledger_handle {
 	int32_t pid;		/* who opened: another getpid() means we are a child */
 	uint32_t generation;	/* of our slot when we took it */
 	uint32_t busy;		/* pid while one of its threads attaches */
+	bool is_writable;	/* false: mapped for reading */
 	uint64_t dev, ino;	/* of the file, to notice that the program closed our descriptor */
 	char path[256];
 };
@@ -123,7 +126,8 @@ int ledger_open(struct ledger_handle *h, const char *path, bool writable);
 
 /* Take a slot for the calling process (name from /proc/self/comm). In a forked child: opens the file anew and takes a
  * slot of its own. Cheap when attached already. Notices a closed descriptor and opens it again, keeping what the
- * slot held. Returns 0, -ENOSPC when 1024 processes are attached, or negative errno. */
+ * slot held. Returns 0, -ENOSPC when 1024 processes are attached, -EACCES when opened for reading, -EINVAL for memory of
+ * this process only, -ESTALE when the file is lost, or negative errno. */
 int ledger_attach(struct ledger_handle *h);
 
 /* Let go of mapping and descriptor. The slot dies with them. */

@@ -84,7 +84,7 @@ static bool is_holder_dead(struct ledger_handle *h, uint32_t word, uint32_t mine
 	int fd = -1;
 	int r;
 
-	if (holder == mine || h->fd < 0)
+	if (holder == mine || LEDGER_LOAD(&h->fd) < 0)
 		return false;
 	if (slot > UNATTACHED)		/* no word of ours */
 		return true;
@@ -94,7 +94,7 @@ static bool is_holder_dead(struct ledger_handle *h, uint32_t word, uint32_t mine
 	 * the new one drops no lock of ours, the program's close() did that. */
 	if (!file_is_ours(h))
 		fd = file_reopen(h);
-	r = byte_is_locked(fd >= 0 ? fd : h->fd, F_GETLK, LEDGER_PID_BYTE + (int64_t)slot, NULL);
+	r = byte_is_locked(fd >= 0 ? fd : LEDGER_LOAD(&h->fd), F_GETLK, LEDGER_PID_BYTE + (int64_t)slot, NULL);
 	if (fd >= 0)
 		sys_close(fd);
 	return r == 0 && (fd >= 0 || file_is_ours(h));
@@ -159,10 +159,10 @@ void ledger_lock(struct ledger_handle *h, sigset_t *saved)
 
 	signals_block(saved);
 	if (slot >= 0) {
-		lock_take(h, lock_word((uint32_t)slot, h->generation));
+		lock_take(h, lock_word((uint32_t)slot, LEDGER_LOAD(&h->generation)));
 		return;
 	}
-	if (h->fd >= 0)		/* a byte for all that have no slot, so that their deaths are seen too */
+	if (LEDGER_LOAD(&h->fd) >= 0)	/* a byte for all that have no slot, so that their deaths are seen too */
 		byte_lock(h->fd, F_SETLKW, F_WRLCK, LEDGER_PID_BYTE + UNATTACHED);
 	lock_take(h, lock_word(UNATTACHED, (uint32_t)h->pid));
 }
@@ -170,7 +170,7 @@ void ledger_lock(struct ledger_handle *h, sigset_t *saved)
 void ledger_unlock(struct ledger_handle *h, const sigset_t *saved)
 {
 	lock_leave(h);
-	if (h->fd >= 0 && LEDGER_LOAD(&h->slot) < 0)
+	if (LEDGER_LOAD(&h->slot) < 0 && LEDGER_LOAD(&h->fd) >= 0)
 		byte_lock(h->fd, F_SETLK, F_UNLCK, LEDGER_PID_BYTE + UNATTACHED);
 	signals_restore(saved);
 }

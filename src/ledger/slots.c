@@ -183,8 +183,10 @@ int ledger_attach(struct ledger_handle *h)
 	sigset_t saved;
 	int r = 0;
 
-	if (!h->ledger || (h->fd < 0 && !h->path[0]))
+	if (!h->ledger || !h->path[0])
 		return -EINVAL;
+	if (!h->is_writable)
+		return -EACCES;
 	if (is_attached(h, pid))
 		return 0;
 	signals_block(&saved);
