@@ -313,26 +313,53 @@ enum engine_verdict engine_ioctl(struct engine *e, struct port *port, const stru
 	return answer.verdict;
 }
 
+/* Managed memory may come to lie on any GPU of the slice. */
+static uint32_t all_gpus(const struct account *account)
+{
+	uint32_t i, mask = 0;
+
+	for (i = 0; i < account->gpu_count; i++)
+		mask |= account->limit_bytes[i] ? 1u << i : 0;
+	return mask;
+}
+
+/* A semaphore pool is made by a call and then mapped as managed memory is, but lives in host memory (uvm_va_range.c). Each
+ * pool passes once, whole, and a process' pools together up to a bound: a second UVM file could map managed memory where
+ * the first has a pool, and this tells the two apart for no more than that. */
+static bool is_pool(struct op *op, uint64_t address, uint64_t length)
+{
+	enum { POOLS_MAX_BYTES = 32 << 20 };
+	struct ledger_handle *ledger = op->engine->ledger;
+	struct ledger_slot *slot = &ledger->ledger->slots[op->call->owner];
+	struct hold *range;
+	sigset_t saved;
+	bool passes;
+
+	ledger_lock(ledger, &saved);
+	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, address);
+	passes = range && range->handle == RANGE_POOL && range->length == length &&
+		 length <= POOLS_MAX_BYTES - slot->pool_bytes;
+	if (passes) {
+		range->handle = RANGE_POOL_MAPPED;
+		slot->pool_bytes += (uint32_t)length;
+	}
+	ledger_unlock(ledger, &saved);
+	return passes;
+}
+
 int engine_mmap(struct engine *e, struct port *port, const struct call *call, uint64_t address, uint64_t length,
 		int flags, uint64_t offset)
 {
 	struct op op = { e, port, call, &e->ledger->ledger->account };
 	struct hold hold = { .kind = HOLD_MANAGED, .address = address, .length = length };
 	struct booking booking;
-	const struct hold *range;
 	sigset_t saved;
-	bool is_pool;
 
 	if (call->device != ABI_DEV_UVM || (flags & MAP_TYPE) == MAP_PRIVATE || offset != address || !length)
 		return 0;
-	/* A semaphore pool was made before it is mapped, and lives in host memory. */
-	ledger_lock(e->ledger, &saved);
-	range = account_find_range(op.account, HOLD_RANGE, call->owner, address);
-	is_pool = range && range->length >= length;
-	ledger_unlock(e->ledger, &saved);
-	if (is_pool)
+	if (is_pool(&op, address, length))
 		return 0;
-	if (op_book(&op, (1u << op.account->gpu_count) - 1, length, &booking) != NV_OK)
+	if (op_book(&op, all_gpus(op.account), length, &booking) != NV_OK)
 		return -ENOMEM;
 	/* What is mapped over goes, but not before the new range is granted: a refusal leaves it in its place. */
 	ledger_lock(e->ledger, &saved);

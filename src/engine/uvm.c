@@ -105,9 +105,8 @@ static struct answer uvm_free(struct op *op)
 	return op_reply(op, value, params, layout->uvm_free_size, 0, NULL, 0);
 }
 
-/* External ranges and semaphore pools: remembered by where they lie, since a free names the start alone, and since a
- * pool is mapped as managed memory is but lives in host memory (uvm_va_range.c). */
-static struct answer uvm_new_range(struct op *op, size_t size, size_t status)
+/* External ranges and semaphore pools: remembered by where they lie, since a free names the start alone. */
+static struct answer uvm_new_range(struct op *op, size_t size, size_t status, uint32_t what)
 {
 	uint8_t params[UVM_PARAMS_MAX];
 	struct hold hold;
@@ -118,6 +117,7 @@ static struct answer uvm_new_range(struct op *op, size_t size, size_t status)
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, status) == NV_OK) {
 		hold = range_hold(HOLD_RANGE, params);
+		hold.handle = what;
 		op_note(op, &hold);
 	}
 	return op_reply(op, value, params, size, 0, NULL, 0);
@@ -134,9 +134,10 @@ struct answer uvm_call(struct op *op)
 		return row->effect == ABI_PASS ? op_original(op) : op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
 	switch (row->number) {
 	case UVM_CREATE_EXTERNAL_RANGE:
-		return uvm_new_range(op, 24, 16);
+		return uvm_new_range(op, 24, 16, RANGE_EXTERNAL);
 	case UVM_ALLOC_SEMAPHORE_POOL:
-		return uvm_new_range(op, layout->uvm_semaphore_pool_size, layout->uvm_semaphore_pool_size - 8u);
+		return uvm_new_range(op, layout->uvm_semaphore_pool_size, layout->uvm_semaphore_pool_size - 8u,
+				     RANGE_POOL);
 	default:
 		break;
 	}

@@ -9,7 +9,10 @@ import subprocess
 import sys
 
 CONTEXT_MIB = 8  # what the driver keeps for a context, charged to nobody (traces/README.md)
-MANAGED_PHASES = ("managed touch",)  # booked when mapped, used by the driver when touched
+MANAGED_PHASES = ("managed touch", "managed free")  # booked when mapped, used by the driver when touched
+
+
+# An answer is the free memory at the start of the phase it follows.
 
 
 def replay(tool, *args):
