@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "abi/device.h"
 #include "preload/debug.h"
-#include "preload/device.h"
 #include "preload/maps.h"
 #include "preload/memory.h"
 #include "preload/process.h"

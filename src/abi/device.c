@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which NVIDIA device file a descriptor is, if any: by device number, as the driver's own files are; by identity for
  * the files of the simulator, which a user can mount without making device nodes. */
-#include "preload/device.h"
+#include "abi/device.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -102,7 +102,8 @@ static bool find_character(uint64_t rdev, struct device *ret)
 	uint32_t minor = dev_minor(rdev);
 
 	if (dev_major(rdev) == NV_MAJOR) {
-		ret->kind = minor == NV_MINOR_CTL ? ABI_DEV_CTL : minor == NV_MINOR_MODESET ? ABI_DEV_MODESET : ABI_DEV_GPU;
+		ret->kind = minor == NV_MINOR_CTL ? ABI_DEV_CTL :
+			    minor == NV_MINOR_MODESET ? ABI_DEV_MODESET : ABI_DEV_GPU;
 		ret->minor = minor;
 		return true;
 	}
