@@ -96,7 +96,8 @@ static bool is_size(const struct abi_call *call, const struct abi_layout *layout
 	return !call->size || size == call->size;
 }
 
-const struct abi_call *abi_call_find(const struct abi_layout *layout, enum abi_device device, uint32_t request)
+const struct abi_call *abi_call_find(const struct abi_layout *layout, enum abi_device device,
+				     uint32_t request)
 {
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
 		const struct abi_call *call = &calls[i];

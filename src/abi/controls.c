@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The controls that mean something to us. All others pass, unless they have bit 15 set: no control gives memory.
- * Refused are those that keep memory out of the ledger's sight, that reach channels of other clients, and that change
- * the GPU for everybody. */
+/* The controls that mean something to us. All others pass, unless they have bit 15 set: no control gives
+ * memory. Refused are those that keep memory out of the ledger's sight, that reach channels of other clients,
+ * and that change the GPU for everybody. */
 #include "abi/tables.h"
 
 #define CTRL "sdk/nvidia/inc/ctrl/ctrl"

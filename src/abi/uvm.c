@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The calls of /dev/nvidia-uvm and /dev/nvidia-uvm-tools. What has no row is refused: calls that no driver since 515
- * serves, and the module's own tests (uvm_test_ioctl.h). */
+/* The calls of /dev/nvidia-uvm and /dev/nvidia-uvm-tools. What has no row is refused: calls that no driver
+ * since 515 serves, and the module's own tests (uvm_test_ioctl.h). */
 #include "abi/tables.h"
 
-/* Parameters are copied at a fixed size that the request does not carry: where a release changed it, the row has the
- * largest and says so. */
+/* Parameters are copied at a fixed size that the request does not carry: where a release changed it, the row
+ * has the largest and says so. */
 #define UVM_C "nvidia-uvm/uvm.c"
 #define UVM_TOOLS_C "nvidia-uvm/uvm_tools.c"
 #define UVM_LINUX "nvidia-uvm/uvm_linux_ioctl.h"

@@ -48,9 +48,9 @@ struct difference {
 	{ { major, minor, patch }, offsetof(struct abi_layout, field),                      \
 	  sizeof(((struct abi_layout *)0)->field), value }
 
-/* Ascending; of two rows for one field the later one that a version has reached counts. A branch may lack what an
- * older branch got late (515.86.01 against 520) and the vGPU releases run ahead of their branch (535.43.08, 550.40.53
- * against 535.54.03, 550.54.14): such fields have a row each time.
+/* Ascending; of two rows for one field the later one that a version has reached counts. A branch may lack what
+ * an older branch got late (515.86.01 against 520) and the vGPU releases run ahead of their branch (535.43.08,
+ * 550.40.53 against 535.54.03, 550.54.14): such fields have a row each time.
  * Source: the headers of every release tag, 515.43.04 to 595.45.04, measured by tools/extract-layouts. */
 static const struct difference differences[] = {
 	/* PERF_GET_GPUMON_PERFMON_UTIL_SAMPLES_V2: 72 samples instead of 100 */
@@ -98,8 +98,8 @@ static const struct difference differences[] = {
 	/* UVM_FREE: length dropped */
 	FROM(590, 44, 1, uvm_free_size, 16),
 	FROM(590, 44, 1, uvm_free_status, 8),
-	/* NV_CHANNEL_ALLOC_PARAMS: a handle after hVASpace. Not from the driver's sources, which end at 595, but from
-	 * google/gvisor:pkg/abi/nvgpu/classes.go, which has it from 610.43.02 on */
+	/* NV_CHANNEL_ALLOC_PARAMS: a handle after hVASpace. Not from the driver's sources, which end at 595, but
+	 * from google/gvisor:pkg/abi/nvgpu/classes.go, which has it from 610.43.02 on */
 	FROM(610, 0, 0, channel_alloc_size, 376),
 	FROM(610, 0, 0, channel_userd_memory, 36),
 	FROM(610, 0, 0, channel_userd_offset, 72),

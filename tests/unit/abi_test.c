@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tables of abi against the driver's own sources (data/rm-abi.csv, from tools/extract-layouts) and against calls
- * of real programs (data/real-calls.txt). */
+/* The tables of abi against the driver's own sources (data/rm-abi.csv, from tools/extract-layouts) and against
+ * calls of real programs (data/real-calls.txt). */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -129,7 +129,7 @@ static void test_supported(void **state)
 	assert_non_null(strstr(abi_supported(), "620"));
 }
 
-/* Where our copy of a fact is: a constant, or a field of the layout. An empty field is the size of the structure. */
+/* Where our copy of a fact is: a constant, or a field of the layout. No field: the size of the structure. */
 struct fact {
 	const char *item;
 	const char *field;
@@ -448,7 +448,8 @@ static void test_calls(void **state)
 			assert_ptr_equal(abi_call_find(&layout, ABI_DEV_CTL, request & 0x3fff00ff),
 					 calls[i].on_ctl ? &calls[i] : NULL);
 			if (!any)
-				assert_null(abi_call_find(&layout, ABI_DEV_CTL, abi_request(calls[i].nr, size + 1)));
+				assert_null(abi_call_find(&layout, ABI_DEV_CTL,
+							  abi_request(calls[i].nr, size + 1)));
 		}
 	}
 }
@@ -509,7 +510,8 @@ static enum abi_device device_of(const char *word)
 	return ABI_DEV_NONE;
 }
 
-static bool is_call_allowed(const struct abi_layout *layout, enum abi_device device, uint32_t request, uint32_t what)
+static bool is_call_allowed(const struct abi_layout *layout, enum abi_device device, uint32_t request,
+			    uint32_t what)
 {
 	const struct abi_call *call;
 	const struct abi_row *row;
@@ -547,7 +549,8 @@ static void test_real_calls(void **state)
 			fail_msg("broken line: %s", line);
 		number = (uint32_t)strtoul(what, NULL, 16);
 		expected = strstr(request, "462b") == NULL || number != RM_USER_SHARED_DATA;
-		if (is_call_allowed(&layout, device_of(device), (uint32_t)strtoul(request, NULL, 16), number) != expected)
+		if (is_call_allowed(&layout, device_of(device), (uint32_t)strtoul(request, NULL, 16), number) !=
+		    expected)
 			fail_msg("%s %s %s is %s", device, request, what, expected ? "refused" : "allowed");
 		count++;
 	}
