@@ -73,7 +73,7 @@ void op_settle(struct op *op, struct booking *booking, struct hold *hold, uint64
 /* The driver said no. */
 void op_unbook(struct op *op, struct booking *booking);
 
-/* A hold of an RM object without memory. */
+/* One more hold: an RM object without memory, a range, or what a pin of the caller keeps meanwhile. */
 void op_note(struct op *op, struct hold *hold);
 
 /* Copy of a known RM object. False when it is not known. */

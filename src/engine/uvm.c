@@ -33,6 +33,75 @@ static struct hold range_hold(enum hold_kind kind, const uint8_t *params)
 	};
 }
 
+/* Mappings of one address on different GPUs come and go apart, so each GPU has addresses of its own in the account: its
+ * number stands above those that a program can have. */
+enum { KEY_SHIFT = 56, KEY_UNKNOWN = 31 };
+
+static uint64_t mapping_key(uint32_t gpu, uint64_t address)
+{
+	return (uint64_t)gpu << KEY_SHIFT | (address & ((UINT64_C(1) << KEY_SHIFT) - 1));
+}
+
+/* The GPU of the slice that UVM's 16-byte UUID names, KEY_UNKNOWN when none. */
+static uint32_t uuid_gpu(const struct op *op, const uint8_t *uuid)
+{
+	static const char digits[] = "0123456789abcdef";
+	const struct ledger *ledger = op->engine->ledger->ledger;
+	uint32_t i;
+
+	if (op->account->gpu_count == 1)
+		return 0;
+	for (i = 0; i < op->account->gpu_count; i++) {
+		const char *text = ledger->gpus[i].uuid + 4;	/* after "GPU-" */
+		size_t byte;
+
+		for (byte = 0; byte < 16; byte++) {
+			text += *text == '-';
+			if (text[0] != digits[uuid[byte] >> 4] || text[1] != digits[uuid[byte] & 15])
+				break;
+			text += 2;
+		}
+		if (byte == 16)
+			return i;
+	}
+	return KEY_UNKNOWN;
+}
+
+static void drop_mappings(struct op *op, uint32_t gpu, uint64_t base, uint64_t length)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	sigset_t saved;
+
+	ledger_lock(ledger, &saved);
+	account_unmap(op->account, HOLD_MAPPING, op->call->owner, mapping_key(gpu, base), length);
+	ledger_unlock(ledger, &saved);
+}
+
+/* The driver mapped it: on each GPU named, one more hold; what was mapped there before is mapped over. */
+static void hold_mappings(struct op *op, const uint8_t *params, const struct booking *booking, uint16_t memory_gpu)
+{
+	enum { ATTRIBUTES = 24, ATTRIBUTE_SIZE = 36 };
+	const struct abi_layout *layout = &op->engine->layout;
+	uint64_t count = get_u64(params, layout->uvm_map_external_client - 12u);
+	uint64_t room = (layout->uvm_map_external_client - 12u - ATTRIBUTES) / ATTRIBUTE_SIZE;
+	struct hold hold = range_hold(HOLD_MAPPING, params);
+	uint64_t base = hold.address, i;
+	uint32_t seen = 0, gpu;
+
+	hold.gpu = memory_gpu;
+	hold.charge = booking->charge;
+	/* A call that names no GPU maps nothing; one hold then costs nothing but safety. */
+	for (i = 0; i < (count ? count : 1) && i < room; i++) {
+		gpu = count ? uuid_gpu(op, params + ATTRIBUTES + i * ATTRIBUTE_SIZE) : KEY_UNKNOWN;
+		if (seen & 1u << gpu)
+			continue;
+		seen |= 1u << gpu;
+		drop_mappings(op, gpu, base, hold.length);
+		hold.address = mapping_key(gpu, base);
+		op_note(op, &hold);
+	}
+}
+
 /* A mapping keeps the memory when its object is freed: UVM dups it into a client of its own, named by the parameters
  * alone (nv_gpu_ops.c; the descriptor in them is not looked at). */
 static struct answer uvm_map_external(struct op *op)
@@ -41,7 +110,7 @@ static struct answer uvm_map_external(struct op *op)
 	uint8_t params[UVM_PARAMS_MAX];
 	size_t size = layout->uvm_map_external_size;
 	struct booking booking;
-	struct hold source, hold;
+	struct hold source;
 	int value;
 
 	if (!op_read(op, op->call->argument, params, size))
@@ -51,35 +120,51 @@ static struct answer uvm_map_external(struct op *op)
 		return op_refuse(op, params, size, layout->uvm_map_external_status, NV_ERR_INSUFFICIENT_RESOURCES,
 				 LEDGER_REFUSED_FULL);
 	value = op->port->real(op->port, op->call->request, params);
-	if (booking.charge && value >= 0 && get_u32(params, layout->uvm_map_external_status) == NV_OK) {
-		hold = range_hold(HOLD_MAPPING, params);
-		hold.gpu = source.gpu;
-		op_settle(op, &booking, &hold, 0);
-	}
+	if (booking.charge && value >= 0 && get_u32(params, layout->uvm_map_external_status) == NV_OK)
+		hold_mappings(op, params, &booking, source.gpu);
 	op_unbook(op, &booking);
 	return op_reply(op, value, params, size, 0, NULL, 0);
 }
 
-/* Drop what lies in a range: its mappings, and the range itself when the whole of it went. */
-static void drop_range(struct op *op, uint64_t base, uint64_t length, bool whole)
+/* A range went as a whole: its mappings on one GPU. length 0: the range was not seen to be made, so only the mapping that
+ * starts with it is known to have been in it. Under the lock. */
+static void drop_range_on(struct op *op, uint32_t gpu, uint64_t base, uint64_t length)
+{
+	uint64_t key = mapping_key(gpu, base);
+	struct hold *hold;
+
+	if (length) {
+		account_unmap(op->account, HOLD_MAPPING, op->call->owner, key, length);
+		return;
+	}
+	hold = account_find_range(op->account, HOLD_MAPPING, op->call->owner, key);
+	if (hold)
+		account_drop_hold(op->account, hold);
+}
+
+static void drop_range(struct op *op, uint64_t base)
 {
 	struct ledger_handle *ledger = op->engine->ledger;
+	uint64_t length = 0;
 	struct hold *range;
 	sigset_t saved;
+	uint32_t gpu;
 
 	ledger_lock(ledger, &saved);
-	range = whole ? account_find_range(op->account, HOLD_RANGE, op->call->owner, base) : NULL;
+	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, base);
 	if (range) {
 		length = range->length;
 		account_drop_hold(op->account, range);
 	}
-	account_unmap(op->account, HOLD_MAPPING, op->call->owner, base, length);
+	for (gpu = 0; gpu < op->account->gpu_count; gpu++)
+		drop_range_on(op, gpu, base, length);
+	drop_range_on(op, KEY_UNKNOWN, base, length);
 	ledger_unlock(ledger, &saved);
 }
 
 static struct answer uvm_unmap_external(struct op *op)
 {
-	enum { STATUS = 32 };
+	enum { UUID = 16, STATUS = 32 };
 	uint8_t params[UVM_UNMAP_EXTERNAL_SIZE];
 	int value;
 
@@ -87,7 +172,8 @@ static struct answer uvm_unmap_external(struct op *op)
 		return op_answer(-EFAULT);
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, STATUS) == NV_OK)
-		drop_range(op, get_u64(params, UVM_RANGE_BASE), get_u64(params, UVM_RANGE_LENGTH), false);
+		drop_mappings(op, uuid_gpu(op, params + UUID), get_u64(params, UVM_RANGE_BASE),
+			      get_u64(params, UVM_RANGE_LENGTH));
 	return op_reply(op, value, params, sizeof(params), 0, NULL, 0);
 }
 
@@ -101,7 +187,7 @@ static struct answer uvm_free(struct op *op)
 		return op_answer(-EFAULT);
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, layout->uvm_free_status) == NV_OK)
-		drop_range(op, get_u64(params, UVM_RANGE_BASE), 1, true);
+		drop_range(op, get_u64(params, UVM_RANGE_BASE));
 	return op_reply(op, value, params, layout->uvm_free_size, 0, NULL, 0);
 }
 

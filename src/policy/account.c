@@ -418,7 +418,8 @@ int account_hold(struct account *a, const struct hold *hold)
 	return 0;
 }
 
-/* Give a managed range another start and length; its charge loses the difference. */
+/* Give a range another start and length. Managed memory goes with its addresses: its charge loses the difference. A
+ * mapping keeps the whole of what it maps. */
 static void shrink_range(struct account *a, struct hold *h, uint64_t address, uint64_t length)
 {
 	struct charge *c = charge_at(a, h->charge);
@@ -430,22 +431,20 @@ static void shrink_range(struct account *a, struct hold *h, uint64_t address, ui
 		chain(a, h, h->kind);
 	}
 	h->length = length;
-	if (c)
+	if (c && h->kind == HOLD_MANAGED)
 		account_settle(a, h->charge, less_u64(c->bytes, lost));
 }
 
-/* Cut [start, end), both inside the managed range, out of its middle: the upper end becomes a hold of its own. With
- * the table full the range stays whole, so that nothing is counted too low. */
+/* Cut [start, end), both inside the range, out of its middle: the upper end becomes a hold of its own. With the table
+ * full the range stays whole, so that nothing is counted too low. */
 static void split_range(struct account *a, struct hold *h, uint64_t start, uint64_t end)
 {
-	struct charge *c = charge_at(a, h->charge);
+	struct charge *c = charge_at(a, h->charge), *upper_charge = NULL;
 	struct hold upper = *h;
-	struct charge *upper_charge = NULL;
 
 	upper.address = end;
 	upper.length = h->address + h->length - end;
-	upper.charge = 0;
-	if (c) {
+	if (c && h->kind == HOLD_MANAGED) {
 		upper_charge = new_charge(a);
 		if (!upper_charge)
 			return;
@@ -455,11 +454,13 @@ static void split_range(struct account *a, struct hold *h, uint64_t start, uint6
 		upper.charge = (uint32_t)(upper_charge - a->charges) + 1;
 	}
 	if (account_hold(a, &upper) < 0) {
-		account_uncharge(a, upper.charge);
+		if (upper_charge)
+			account_uncharge(a, upper.charge);
 		return;
 	}
 	shrink_range(a, h, h->address, start - h->address);
-	account_settle(a, upper.charge, upper.length);
+	if (upper_charge)
+		account_settle(a, upper.charge, upper.length);
 }
 
 /* Drop what [start, end) takes of one hold. */
@@ -467,11 +468,6 @@ static void unmap_hold(struct account *a, struct hold *h, uint64_t start, uint64
 {
 	uint64_t h_end = h->address + h->length;	/* checked by the caller: does not wrap */
 
-	if (h->kind != HOLD_MANAGED) {
-		if (h->address >= start && h->address < end)
-			drop_one(a, h);
-		return;
-	}
 	if (h_end <= start || h->address >= end)
 		return;
 	if (h->address >= start && h_end <= end)

@@ -114,9 +114,9 @@ uint32_t account_drop(struct account *a, uint32_t client, uint32_t handle);
 /* Drop one hold. */
 void account_drop_hold(struct account *a, struct hold *hold);
 
-/* Drop the parts of an owner's ranges of one kind that lie inside [address, address + length). A managed range
- * that is cut keeps the bytes that are left (a cut in the middle keeps both ends). Mappings are dropped only when they
- * lie inside wholly or start in it. */
+/* Drop the parts of an owner's ranges of one kind that lie inside [address, address + length). A range
+ * that is cut keeps what is left of it, after a cut in the middle both ends: managed memory the bytes that are left, a
+ * mapping all that it maps. */
 void account_unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length);
 
 /* Drop everything an owner answers for: it is dead. HOLD_EXPORTs go to ACCOUNT_NO_OWNER instead. */

@@ -175,15 +175,32 @@ static int free_object(struct bench *b, uint32_t handle)
 	return run(b, ABI_DEV_CTL, abi_request(NV_ESC_RM_FREE, FREE_SIZE), argument, &verdict);
 }
 
-static void map_external(struct bench *b, uint64_t base, uint32_t handle)
+static void map_external_on(struct bench *b, uint64_t base, uint64_t length, uint32_t handle, uint8_t uuid)
 {
 	uint8_t params[9264] = { 0 };
 
 	put_u64(params, UVM_RANGE_BASE, base);
-	put_u64(params, UVM_RANGE_LENGTH, MIB);
+	put_u64(params, UVM_RANGE_LENGTH, length);
+	memset(params + 24, uuid, 16);
+	put_u64(params, b->engine.layout.uvm_map_external_client - 12u, 1);
 	put_u32(params, b->engine.layout.uvm_map_external_client, CLIENT);
 	put_u32(params, b->engine.layout.uvm_map_external_memory, handle);
 	assert_int_equal(run(b, ABI_DEV_UVM, UVM_MAP_EXTERNAL_ALLOCATION, params, NULL), 0);
+}
+
+static void map_external(struct bench *b, uint64_t base, uint32_t handle)
+{
+	map_external_on(b, base, MIB, handle, 0x11);
+}
+
+static void unmap_external(struct bench *b, uint64_t base, uint64_t length, uint8_t uuid)
+{
+	uint8_t params[UVM_UNMAP_EXTERNAL_SIZE] = { 0 };
+
+	put_u64(params, UVM_RANGE_BASE, base);
+	put_u64(params, UVM_RANGE_LENGTH, length);
+	memset(params + 16, uuid, 16);
+	assert_int_equal(run(b, ABI_DEV_UVM, UVM_UNMAP_EXTERNAL, params, NULL), 0);
 }
 
 static void uvm_free(struct bench *b, uint64_t base)
@@ -196,7 +213,10 @@ static void uvm_free(struct bench *b, uint64_t base)
 
 static int setup(void **state)
 {
-	const struct ledger_gpu gpus[2] = { { .device = 0 }, { .device = 1 } };
+	const struct ledger_gpu gpus[2] = {
+		{ .device = 0, .uuid = "GPU-11111111-1111-1111-1111-111111111111" },
+		{ .device = 1, .uuid = "GPU-22222222-2222-2222-2222-222222222222" },
+	};
 	const uint64_t limits[2] = { 100 * MIB, 0 };
 	const struct ledger_settings settings = { .name = "t", .door = "test", .driver = "580.142", .gpu_count = 2,
 						  .gpus = gpus, .limits = limits };
@@ -327,6 +347,65 @@ static void mapping_keeps_memory(void **state)
 	assert_int_equal(vidmem(b, 1, 10 * MIB), NV_ERR_NO_MEMORY);
 	uvm_free(b, 0x100000000u);
 	assert_int_equal(used(b), 90 * MIB);
+}
+
+static void mapping_cut_keeps_memory(void **state)
+{
+	struct bench *b = *state;
+	const uint64_t at = 0x100000000u;
+
+	/* As long as any piece is mapped, all of the memory is there. */
+	assert_int_equal(vidmem(b, 1, 4 * MIB), NV_OK);
+	map_external_on(b, at, 4 * MIB, 1, 0x11);
+	free_object(b, 1);
+	unmap_external(b, at, MIB, 0x11);
+	assert_int_equal(used(b), 4 * MIB);
+	unmap_external(b, at + 2 * MIB, MIB, 0x11);
+	assert_int_equal(used(b), 4 * MIB);
+	assert_int_equal(vidmem(b, 2, 2 * MIB), NV_OK);
+	map_external_on(b, at + MIB, MIB, 2, 0x11);	/* over the first piece that is left */
+	assert_int_equal(used(b), 6 * MIB);
+	unmap_external(b, at + 3 * MIB, MIB, 0x11);
+	assert_int_equal(used(b), 2 * MIB);
+}
+
+static void mappings_of_gpus_are_apart(void **state)
+{
+	struct bench *b = *state;
+	const uint64_t at = 0x100000000u;
+
+	assert_int_equal(vidmem(b, 1, 4 * MIB), NV_OK);
+	map_external_on(b, at, 4 * MIB, 1, 0x11);
+	map_external_on(b, at, 4 * MIB, 1, 0x22);
+	map_external_on(b, at, 4 * MIB, 1, 0x33);	/* no GPU that we know */
+	free_object(b, 1);
+	unmap_external(b, at, 4 * MIB, 0x11);
+	unmap_external(b, at, 4 * MIB, 0x22);
+	assert_int_equal(used(b), 4 * MIB);
+	uvm_free(b, at);
+	assert_int_equal(used(b), 0);
+}
+
+static void pools_pass_once(void **state)
+{
+	struct bench *b = *state;
+	struct call call = { .device = ABI_DEV_UVM };
+	const uint64_t at = 0x300000000u;
+	uint8_t params[9248] = { 0 };
+
+	put_u64(params, UVM_RANGE_BASE, at);
+	put_u64(params, UVM_RANGE_LENGTH, 2 * MIB);
+	assert_int_equal(run(b, ABI_DEV_UVM, UVM_ALLOC_SEMAPHORE_POOL, params, NULL), 0);
+	assert_int_equal(engine_mmap(&b->engine, &b->port, &call, at, 2 * MIB, MAP_SHARED, at), 0);
+	assert_int_equal(used(b), 0);
+	assert_int_equal(engine_mmap(&b->engine, &b->port, &call, at, 2 * MIB, MAP_SHARED, at), 0);
+	assert_int_equal(used(b), 2 * MIB);
+	/* No pool is larger than the bound. */
+	put_u64(params, UVM_RANGE_BASE, 2 * at);
+	put_u64(params, UVM_RANGE_LENGTH, 64 * MIB);
+	assert_int_equal(run(b, ABI_DEV_UVM, UVM_ALLOC_SEMAPHORE_POOL, params, NULL), 0);
+	assert_int_equal(engine_mmap(&b->engine, &b->port, &call, 2 * at, 64 * MIB, MAP_SHARED, 2 * at), 0);
+	assert_int_equal(used(b), 66 * MIB);
 }
 
 static void range_free_takes_its_mappings(void **state)
@@ -574,6 +653,9 @@ int main(void)
 		CASE(client_free_takes_all),
 		CASE(unknown_free_means_nothing),
 		CASE(mapping_keeps_memory),
+		CASE(mapping_cut_keeps_memory),
+		CASE(mappings_of_gpus_are_apart),
+		CASE(pools_pass_once),
 		CASE(range_free_takes_its_mappings),
 		CASE(dup_keeps_memory),
 		CASE(handle_given_anew_survives_the_old_free),
