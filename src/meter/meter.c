@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Context-switch records into GPU time. */
+#include "meter/meter.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+/* Behind the record header of 8 bytes: NV_EVENT_BUFFER_FECS_RECORD_V2 (cl90cdfecs.h). V1 has a pid of 64 bits instead of
+ * pid and instance: the same bytes while the instances are 0. */
+enum {
+	RECORD_TAG = 8, RECORD_SEQUENCE = 10, RECORD_CONTEXT = 12, RECORD_PID = 16, RECORD_INSTANCE = 22, RECORD_TIME = 24,
+	PID_HIDDEN = 0,
+};
+
+#define PID_KERNEL UINT32_MAX
+#define OFFSET_SPAN_NS UINT64_C(10000000000)
+
+void meter_init(struct meter *m)
+{
+	memset(m, 0, sizeof(*m));
+}
+
+struct meter_record meter_record_read(const void *bytes)
+{
+	const uint8_t *b = bytes;
+
+	return (struct meter_record){
+		.tag = b[RECORD_TAG],
+		.sequence = get_u16(b, RECORD_SEQUENCE),
+		.context = get_u32(b, RECORD_CONTEXT),
+		.pid = get_u32(b, RECORD_PID),
+		.instance = get_u16(b, RECORD_INSTANCE),
+		.time_ns = get_u64(b, RECORD_TIME),
+	};
+}
+
+static uint32_t find_pid(const struct meter *m, uint32_t pid)
+{
+	for (uint32_t i = 0; i < m->pid_count; i++)
+		if (m->pids[i].pid == pid)
+			return i;
+	return METER_PIDS;
+}
+
+static bool is_running(const struct meter *m, uint32_t who)
+{
+	for (uint32_t i = 0; i < METER_ENGINES; i++)
+		if (m->engines[i].running && m->engines[i].who == who)
+			return true;
+	return false;
+}
+
+/* The entry of a process. Full: takes that of nobody's process that was seen least lately. METER_PIDS: others. */
+static uint32_t pid_entry(struct meter *m, uint32_t pid)
+{
+	uint32_t i = find_pid(m, pid);
+
+	if (i < METER_PIDS || pid == PID_HIDDEN || pid == PID_KERNEL)
+		return i;
+	if (m->pid_count < METER_PIDS) {
+		i = m->pid_count++;
+	} else {
+		for (uint32_t k = 0; k < METER_PIDS; k++)
+			if (m->pids[k].slice < 0 && !is_running(m, k) &&
+			    (i == METER_PIDS || m->pids[k].last_ns < m->pids[i].last_ns))
+				i = k;
+		if (i == METER_PIDS)
+			return i;
+		m->others_ns += m->pids[i].busy_ns;
+	}
+	m->pids[i] = (struct meter_pid){ .pid = pid, .slice = -1, .last_ns = m->last_ns };
+	return i;
+}
+
+static void book(struct meter *m, uint32_t who, uint64_t ns)
+{
+	if (who >= METER_PIDS) {
+		m->others_ns += ns;
+		return;
+	}
+	m->pids[who].busy_ns += ns;
+	m->pids[who].last_ns = m->last_ns;
+	if (m->pids[who].slice >= 0)
+		m->slice_ns[m->pids[who].slice] += ns;
+}
+
+static struct meter_engine *engine_of(struct meter *m, uint16_t instance)
+{
+	struct meter_engine *free_one = NULL;
+
+	for (uint32_t i = 0; i < METER_ENGINES; i++) {
+		if (m->engines[i].used && m->engines[i].instance == instance)
+			return &m->engines[i];
+		if (!m->engines[i].used && !free_one)
+			free_one = &m->engines[i];
+	}
+	if (free_one)
+		*free_one = (struct meter_engine){ .used = true, .instance = instance };
+	return free_one;
+}
+
+/* The context that is on the engine leaves it at a time. */
+static void leave(struct meter *m, struct meter_engine *e, uint64_t time_ns)
+{
+	if (!e->running)
+		return;
+	e->running = false;
+	if (time_ns >= e->since_ns)
+		book(m, e->who, time_ns - e->since_ns);
+	else
+		m->odd++;
+}
+
+static void compare_clocks(struct meter *m, uint64_t time_ns, uint64_t now_ns)
+{
+	int64_t offset = (int64_t)(now_ns - time_ns);
+
+	/* a reset sets the GPU's clock anew */
+	if (!m->has_offset || time_ns < m->last_ns - (m->last_ns > OFFSET_SPAN_NS ? OFFSET_SPAN_NS : m->last_ns)) {
+		m->has_offset = true;
+		m->offset_ns = m->offset_next_ns = offset;
+		m->offset_span_ns = now_ns;
+	} else if (now_ns - m->offset_span_ns > OFFSET_SPAN_NS) {
+		/* the clocks drift apart: what was smallest long ago is true no more */
+		m->offset_ns = m->offset_next_ns < offset ? m->offset_next_ns : offset;
+		m->offset_next_ns = offset;
+		m->offset_span_ns = now_ns;
+	}
+	if (offset < m->offset_next_ns)
+		m->offset_next_ns = offset;
+	if (offset < m->offset_ns)
+		m->offset_ns = offset;
+}
+
+void meter_record(struct meter *m, const struct meter_record *record, uint64_t now_ns)
+{
+	struct meter_engine *e = engine_of(m, record->instance);
+	uint16_t expected = (uint16_t)(m->sequence + 1);
+
+	if (m->started && record->sequence != expected)
+		m->lost += (uint16_t)(record->sequence - expected);
+	m->started = true;
+	m->sequence = record->sequence;
+	if (!e || record->tag == METER_INVALID_TIMESTAMP) {
+		m->odd++;
+		return;
+	}
+	compare_clocks(m, record->time_ns, now_ns);
+	m->last_ns = record->time_ns;
+	switch (record->tag) {
+	case METER_SIMPLE_START:
+	case METER_CONTEXT_START:
+		/* where the end of the one before was lost, it left now at the latest */
+		leave(m, e, record->time_ns);
+		e->running = true;
+		e->who = pid_entry(m, record->pid);
+		e->context = record->context;
+		e->since_ns = record->time_ns;
+		break;
+	case METER_SIMPLE_END:
+	case METER_SAVE_END:
+		if (e->running && e->context == record->context &&
+		    e->who == find_pid(m, record->pid)) {
+			leave(m, e, record->time_ns);
+			break;
+		}
+		/* its start was lost, and when the other one left, too: neither is guessed at */
+		e->running = false;
+		m->odd++;
+		break;
+	case METER_ENGINE_RESET:
+		leave(m, e, record->time_ns);
+		break;
+	default:
+		break;
+	}
+}
+
+void meter_dropped(struct meter *m, uint64_t count)
+{
+	m->lost += count;
+}
+
+int meter_assign(struct meter *m, uint32_t pid, int slice)
+{
+	uint32_t who;
+
+	if (slice >= METER_SLICES || slice < -1)
+		return -EINVAL;
+	who = pid_entry(m, pid);
+	if (who == METER_PIDS)
+		return -ENOSPC;
+	if (m->pids[who].slice == slice)
+		return 0;
+	if (m->pids[who].slice < 0)
+		m->slice_ns[slice] += m->pids[who].busy_ns;
+	else
+		m->pids[who].busy_ns = 0;	/* the number is another process' now */
+	m->pids[who].slice = (int16_t)slice;
+	return 0;
+}
+
+/* ns of the intervals under way, of one slice or one entry (the other is -1). */
+static uint64_t under_way(const struct meter *m, int slice, int64_t who, uint64_t now_ns)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < METER_ENGINES; i++) {
+		const struct meter_engine *e = &m->engines[i];
+		int64_t ns = (int64_t)(now_ns - (uint64_t)m->offset_ns - e->since_ns);
+
+		if (!e->running || e->who >= METER_PIDS || ns <= 0)
+			continue;
+		if (e->who == who || (slice >= 0 && m->pids[e->who].slice == slice))
+			sum += (uint64_t)ns;
+	}
+	return sum;
+}
+
+uint64_t meter_slice_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
+{
+	return slice < METER_SLICES ? m->slice_ns[slice] + under_way(m, (int)slice, -1, now_ns) : 0;
+}
+
+uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns)
+{
+	uint32_t who = find_pid(m, pid);
+
+	return who < METER_PIDS ? m->pids[who].busy_ns + under_way(m, -1, who, now_ns) : 0;
+}
+
+bool meter_has_seen(const struct meter *m, uint32_t slice)
+{
+	if (slice >= METER_SLICES)
+		return false;
+	if (m->slice_ns[slice])
+		return true;
+	for (uint32_t i = 0; i < METER_ENGINES; i++)
+		if (m->engines[i].running && m->engines[i].who < METER_PIDS &&
+		    m->pids[m->engines[i].who].slice == (int)slice)
+			return true;
+	return false;
+}
+
+void meter_sample(struct meter *m, uint32_t pid, uint32_t permyriad, uint64_t span_ns)
+{
+	if (permyriad > 10000)
+		permyriad = 10000;
+	book(m, pid_entry(m, pid), span_ns / 10000 * permyriad);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Exact GPU time, from the driver's context-switch records: who was on the compute engine of one GPU, for how many ns.
+ *
+ * A record says that a context came (or went) at a time of the GPU's clock, and whose process it is. A context without
+ * work stays until another wants in, so the last one is "on the GPU" even while it idles. Records can get lost, be of
+ * other users (then without a pid: they count as others') or come from a GPU that was reset.
+ * Pure; fixed tables; the reader that asks the driver is meter/reader.h.
+ * Sources: cl90cdfecs.h, fecs_event_list.c (580.142); layout the same since 515. */
+#ifndef FG_METER_METER_H
+#define FG_METER_METER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+	METER_PIDS = 512,
+	METER_SLICES = 64,
+	METER_ENGINES = 8,	/* MIG: one compute engine an instance */
+	METER_RECORD_SIZE = 32,
+};
+
+/* Tags of records (NV_EVENT_BUFFER_FECS_CTXSWTAG_*) */
+enum meter_tag {
+	METER_SAVE_END = 0x03,
+	METER_CONTEXT_START = 0x05,
+	METER_SIMPLE_START = 0x06,
+	METER_SIMPLE_END = 0x07,
+	METER_ENGINE_RESET = 0xfe,
+	METER_INVALID_TIMESTAMP = 0xff,
+};
+
+struct meter_record {
+	uint8_t tag;
+	uint16_t sequence;	/* of this buffer: a gap means that records were lost */
+	uint32_t context;
+	uint32_t pid;		/* as the driver knows it: of the initial PID namespace. 0, 0xffffffff: hidden, kernel */
+	uint16_t instance;	/* MIG GPU and compute instance */
+	uint64_t time_ns;	/* clock of the GPU */
+};
+
+struct meter_pid {
+	uint32_t pid;
+	int16_t slice;		/* -1: nobody's */
+	uint64_t busy_ns;
+	uint64_t last_ns;
+};
+
+struct meter_engine {
+	uint16_t instance;
+	bool used, running;
+	uint32_t context;
+	uint32_t who;		/* index in pids, or METER_PIDS: others */
+	uint64_t since_ns;
+};
+
+struct meter {
+	struct meter_pid pids[METER_PIDS];
+	uint32_t pid_count;
+	struct meter_engine engines[METER_ENGINES];
+	uint64_t slice_ns[METER_SLICES];	/* ended intervals */
+	uint64_t others_ns;
+	uint64_t lost;		/* records */
+	uint64_t odd;		/* records that made no sense: clock ran back, end without start */
+	bool started;
+	uint16_t sequence;
+	uint64_t last_ns;
+	/* clock of the GPU = ours - offset; the smallest difference seen in the last two spans of 10 s */
+	bool has_offset;
+	int64_t offset_ns, offset_next_ns;
+	uint64_t offset_span_ns;
+};
+
+void meter_init(struct meter *m);
+
+/* Read a record of the event buffer, METER_RECORD_SIZE bytes. */
+struct meter_record meter_record_read(const void *bytes);
+
+/* Take one record in. now_ns: CLOCK_MONOTONIC when it was found in the buffer. */
+void meter_record(struct meter *m, const struct meter_record *record, uint64_t now_ns);
+
+/* The driver said that it dropped records (the buffer's dropcount went up). */
+void meter_dropped(struct meter *m, uint64_t count);
+
+/* A process belongs to a slice from now on (-1: to none); what it used as nobody's becomes the slice's.
+ * Returns 0, or -ENOSPC with more than METER_PIDS processes at a time. */
+int meter_assign(struct meter *m, uint32_t pid, int slice);
+
+/* ns that a slice (a process) has been on the GPU up to now_ns (CLOCK_MONOTONIC), the interval under way included. It
+ * may step back by the error of the clocks' comparison, some 10 us. */
+uint64_t meter_slice_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
+uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns);
+
+/* Whether any record was about this slice: else the pids are of another namespace, or the records of another user. */
+bool meter_has_seen(const struct meter *m, uint32_t slice);
+
+/* One utilisation sample (the fallback): a process used permyriad (1/10000) of the GPU from the last sample to this.
+ * Only good for displays: the driver takes one in a sixth of a second or so. */
+void meter_sample(struct meter *m, uint32_t pid, uint32_t permyriad, uint64_t span_ns);
+
+#endif
