@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,31 +56,29 @@ static void __attribute__((noreturn)) become(const char *path, char **argv, cons
 	_exit(EXIT_CANNOT_RUN);
 }
 
-static int wait_for(pid_t child, const sigset_t *set)
+/* Wait until the child ends. Its orphans are ours (we are their reaper). */
+static int wait_for(pid_t child, const sigset_t *set, bool *ret_left)
 {
 	siginfo_t info;
+	int result = -1;
 	int status;
+	pid_t pid;
 
 	for (;;) {
-		int signal = sigwaitinfo(set, &info);
-
-		if (signal < 0)
-			continue;
-		if (signal != SIGCHLD) {
-			/* a key pressed at the terminal went to the whole group, the program included */
-			if (info.si_code != SI_KERNEL)
-				kill(child, signal);
-			continue;
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+			if (pid == child)
+				result = WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
 		}
-		if (waitpid(child, &status, WNOHANG) != child)
-			continue;
-		if (WIFSIGNALED(status))
-			return EXIT_SIGNAL + WTERMSIG(status);
-		return WEXITSTATUS(status);
+		*ret_left = pid == 0;
+		if (result >= 0)
+			return result;
+		/* a key pressed at the terminal went to the whole group, the program included */
+		if (sigwaitinfo(set, &info) > 0 && info.si_signo != SIGCHLD && info.si_code != SI_KERNEL)
+			kill(child, info.si_signo);
 	}
 }
 
-int program_run(const char *path, char **argv, const char *preload)
+int program_run(const char *path, char **argv, const char *preload, bool *ret_left)
 {
 	cleanup_close int report = -1, told = -1;
 	sigset_t set, old;
@@ -88,6 +87,7 @@ int program_run(const char *path, char **argv, const char *preload)
 	pid_t child;
 	int status;
 
+	*ret_left = false;
 	if (pipe2(ends, O_CLOEXEC) < 0) {
 		complain("cannot make a pipe: %s", strerror(errno));
 		return EXIT_OURS;
@@ -99,6 +99,7 @@ int program_run(const char *path, char **argv, const char *preload)
 	for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++)
 		sigaddset(&set, passed[i]);
 	signal(SIGCHLD, SIG_DFL);	/* ignored by our parent, it would leave us nothing to wait for */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	sigprocmask(SIG_BLOCK, &set, &old);
 	child = fork();
 	if (child == 0) {
@@ -112,7 +113,7 @@ int program_run(const char *path, char **argv, const char *preload)
 	close(TAKE_FD(report));
 	if (read(told, &failure, sizeof(failure)) == sizeof(failure))
 		complain("cannot run '%s': %s", path, strerror(failure));
-	status = wait_for(child, &set);
+	status = wait_for(child, &set, ret_left);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	return failure == ENOENT ? EXIT_NOT_FOUND : status;
 }

@@ -3,7 +3,7 @@
 #ifndef FG_CLI_PROGRAM_H
 #define FG_CLI_PROGRAM_H
 
-#include <sys/types.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 
@@ -29,9 +29,10 @@ int program_takes_preload(const char *path, const char **ret_library, struct err
 /* Start the program in a child, wait for it, and pass the signals we get on to it; those that a terminal sends reach it
  * without us.
  *
- * preload  library to put before LD_PRELOAD, or NULL
+ * preload   library to put before LD_PRELOAD, or NULL
+ * ret_left  whether the program has left processes behind that still run
  *
  * Returns its exit status, 128 + n when signal n killed it, 126 or 127 when it could not be started (said on stderr). */
-int program_run(const char *path, char **argv, const char *preload);
+int program_run(const char *path, char **argv, const char *preload, bool *ret_left);
 
 #endif

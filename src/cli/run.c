@@ -2,11 +2,13 @@
 /* fracgpu run: start a program in a slice of its own. */
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/size.h"
 #include "cli/options.h"
 #include "cli/program.h"
@@ -123,6 +125,20 @@ static void fill_settings(const struct plan *plan, const char *door, struct ledg
 	};
 }
 
+/* Whether this very process is in a slice of the preload door. The library of a slice within would make its calls past
+ * that of the slice around it. */
+static bool is_in_slice(void)
+{
+	cleanup_file FILE *maps = fopen("/proc/self/maps", "re");
+	char line[PATH_MAX + 128];
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (strstr(line, "/libfracgpu"))
+			return true;
+	}
+	return false;
+}
+
 static int run_preload(struct plan *plan, const char *runtime, char **words)
 {
 	struct ledger_settings settings;
@@ -130,6 +146,7 @@ static int run_preload(struct plan *plan, const char *runtime, char **words)
 	struct slice_dir dir;
 	char library[PATH_MAX], file[PATH_MAX];
 	const char *kind;
+	bool has_left;
 	struct error err;
 	int status;
 
@@ -140,13 +157,13 @@ static int run_preload(struct plan *plan, const char *runtime, char **words)
 	fill_settings(plan, "preload", &settings);
 	snprintf(file, sizeof(file), "%s/ledger", dir.path);
 	if (library_copy(&dir, kind, library, sizeof(library), &err) < 0 || ledger_create(&ledger, file, &settings, &err) < 0) {
-		slice_dir_done(&dir);
+		slice_dir_done(&dir, false);
 		return failed(&err);
 	}
 	ledger.ledger->show_host = strcmp(opt_view, "host") == 0;
 	ledger_close(&ledger);
-	status = program_run(plan->program, words, library);
-	slice_dir_done(&dir);
+	status = program_run(plan->program, words, library, &has_left);
+	slice_dir_done(&dir, has_left);
 	return status;
 }
 
@@ -173,6 +190,10 @@ static int run(int count, char **words)
 		snprintf(plan.name, sizeof(plan.name), "%s", opt_name);
 	else
 		slice_name_make(words[0], getpid(), plan.name);
+	if (is_in_slice()) {
+		complain("this is in a slice already; 'fracgpu run' does not make slices within slices");
+		return EXIT_OURS;
+	}
 	if (runtime_path(runtime, &err) < 0)
 		return failed(&err);
 	r = plan_limits(&plan);

@@ -129,17 +129,24 @@ static bool has_members(const char *path)
 	return false;
 }
 
+static bool is_file_locked(const char *path, const char *name, off_t start, off_t length)
+{
+	char file[RUNTIME_PATH + 2 * SLICE_NAME];
+	cleanup_close int fd = -1;
+
+	snprintf(file, sizeof(file), "%s/%s", path, name);
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 && is_locked(fd, start, length);
+}
+
+static bool has_live_slots(const char *path)
+{
+	return is_file_locked(path, "ledger", LEDGER_OFD_BYTE, LEDGER_SLOTS);
+}
+
 bool slice_is_alive(const char *path)
 {
-	cleanup_close int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_close int owner = openat(dir, "owner", O_RDWR | O_CLOEXEC);
-	cleanup_close int ledger = openat(dir, "ledger", O_RDWR | O_CLOEXEC);
-
-	if (owner >= 0 && is_locked(owner, 0, 1))
-		return true;
-	if (ledger >= 0 && is_locked(ledger, LEDGER_OFD_BYTE, LEDGER_SLOTS))
-		return true;
-	return has_members(path);
+	return is_file_locked(path, "owner", 0, 1) || has_live_slots(path) || has_members(path);
 }
 
 /* Remove a slice's directory: it holds plain files only. */
@@ -186,19 +193,37 @@ int slices_each(const char *runtime, int (*fn)(const char *path, const char *nam
 	return r;
 }
 
+/* Returns a descriptor that holds the lock until it is closed, or negative errno. */
+static int lock_runtime(const char *runtime)
+{
+	char path[RUNTIME_PATH + sizeof("/.lock")];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/.lock", runtime);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX) < 0) {
+		int r = -errno;
+
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
 int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name, struct error *err)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1 };
 	char path[sizeof(dir->path) + sizeof("/owner")];
-	cleanup_close int guard = -1;
+	cleanup_close int guard = lock_runtime(runtime);
 
 	dir->owner = -1;
+	snprintf(dir->runtime, sizeof(dir->runtime), "%s", runtime);
 	snprintf(dir->name, sizeof(dir->name), "%s", name);
 	snprintf(dir->path, sizeof(dir->path), "%s/%s", runtime, name);
-	snprintf(path, sizeof(path), "%s/.lock", runtime);
-	guard = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (guard < 0 || flock(guard, LOCK_EX) < 0)
-		return error_set(err, -errno, "cannot lock '%s': %s", path, strerror(errno));
+	if (guard < 0)
+		return error_set(err, guard, "cannot lock '%s/.lock': %s", runtime, strerror(-guard));
 	slices_each(runtime, clean_dead, NULL);
 	if (mkdir(dir->path, 0700) < 0) {
 		if (errno == EEXIST)
@@ -210,19 +235,22 @@ int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name,
 	if (dir->owner < 0 || fcntl(dir->owner, F_OFD_SETLK, &lock) < 0) {
 		int code = error_set(err, -errno, "cannot make '%s': %s", path, strerror(errno));
 
-		slice_dir_done(dir);
+		if (dir->owner >= 0)
+			close(TAKE_FD(dir->owner));
+		remove_dir(dir->path);
 		return code;
 	}
 	return 0;
 }
 
-void slice_dir_done(struct slice_dir *dir)
+void slice_dir_done(struct slice_dir *dir, bool has_members)
 {
-	if (dir->owner >= 0)
-		close(dir->owner);
-	dir->owner = -1;
-	if (!slice_is_alive(dir->path))
+	/* with the lock, since another slice of this name may be made as soon as we let go */
+	cleanup_close int guard = lock_runtime(dir->runtime);
+
+	if (guard >= 0 && !has_members && !has_live_slots(dir->path))
 		remove_dir(dir->path);
+	close(TAKE_FD(dir->owner));
 }
 
 int library_find(const char *name, char *ret_path, unsigned int size, struct error *err)

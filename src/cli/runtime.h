@@ -18,6 +18,7 @@
 enum { RUNTIME_PATH = 192, SLICE_NAME = 64 };
 
 struct slice_dir {
+	char runtime[RUNTIME_PATH];
 	char path[RUNTIME_PATH + SLICE_NAME + 1];
 	char name[SLICE_NAME];
 	int owner;		/* the locked file; -1 */
@@ -41,8 +42,9 @@ void slice_name_make(const char *program, int pid, char ret_name[SLICE_NAME]);
  * Returns 0, -EEXIST when a slice of this name is alive, or negative errno. */
 int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name, struct error *err);
 
-/* Let go of the owner file and, unless processes of the slice are left, remove the directory. */
-void slice_dir_done(struct slice_dir *dir);
+/* Let go of the owner file and remove the directory, unless processes of the slice are left: has_members, or those whose
+ * slot in the ledger is alive. */
+void slice_dir_done(struct slice_dir *dir, bool has_members);
 
 /* Whether the slice in a directory is alive. */
 bool slice_is_alive(const char *path);

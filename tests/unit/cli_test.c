@@ -117,7 +117,7 @@ static void test_slice_dirs(void **state)
 	assert_int_equal(slice_dir_make(&other, folder, "two", &err), 0);
 	slices_each(folder, count_slices, &count);
 	assert_int_equal(count, 2);
-	slice_dir_done(&other);
+	slice_dir_done(&other, false);
 	assert_int_equal(access(other.path, F_OK), -1);
 
 	/* whoever made a slice may be killed: what is left is found dead, and cleaned away by the next one */
@@ -130,11 +130,16 @@ static void test_slice_dirs(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 	assert_false(slice_is_alive(path));
 	assert_int_equal(slice_dir_make(&third, folder, "three", &err), 0);
-	slice_dir_done(&third);
+	slice_dir_done(&third, false);
 	assert_int_equal(slice_dir_make(&other, folder, "two", &err), 0);
 	assert_true(slice_is_alive(dir.path));
-	slice_dir_done(&other);
-	slice_dir_done(&dir);
+	/* processes are left: the directory stays until it is found dead */
+	slice_dir_done(&other, true);
+	assert_int_equal(access(other.path, F_OK), 0);
+	assert_false(slice_is_alive(other.path));
+	assert_int_equal(slice_dir_make(&other, folder, "two", &err), 0);
+	slice_dir_done(&other, false);
+	slice_dir_done(&dir, false);
 	count = 0;
 	slices_each(folder, count_slices, &count);
 	assert_int_equal(count, 0);
@@ -235,11 +240,25 @@ static void test_takes_preload(void **state)
 	unlink(path);
 }
 
+static bool has_left;
+
+static int read_number(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	int number = 0;
+
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &number), 1);
+	fclose(file);
+	assert_true(number > 1);
+	return number;
+}
+
 static int run_shell(const char *command)
 {
 	char *argv[] = { (char *)"sh", (char *)"-c", (char *)command, NULL };
 
-	return program_run("/bin/sh", argv, NULL);
+	return program_run("/bin/sh", argv, NULL, &has_left);
 }
 
 static void test_run(void **state)
@@ -253,23 +272,32 @@ static void test_run(void **state)
 	/* what we are told goes on to the program, which decides; kill(1) sends it to us, its parent */
 	assert_int_equal(run_shell("trap 'exit 5' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"), 5);
 	assert_int_equal(run_shell("kill -HUP $PPID; while :; do sleep 0.05; done"), 128 + SIGHUP);
-	write_file("bad", "\177ELF", 4, 0755, path);
-	assert_int_equal(program_run("/no/such/file", argv, NULL), EXIT_NOT_FOUND);
+	assert_false(has_left);
+	/* the orphan is ours until we end it */
+	assert_int_equal(run_shell("sleep 1000 & echo $! >$FOLDER/pid"), 0);
+	assert_true(has_left);
+	snprintf(path, sizeof(path), "%s/pid", folder);
+	kill(read_number(path), SIGKILL);
+	unlink(path);
+	while (wait(NULL) > 0)
+		;
+	assert_int_equal(program_run("/no/such/file", argv, NULL, &has_left), EXIT_NOT_FOUND);
 	write_file("bad", "exit $1\n", 8, 0755, path);	/* no "#!": the shell's */
-	assert_int_equal(program_run(path, argv, NULL), 3);
+	assert_int_equal(program_run(path, argv, NULL, &has_left), 3);
 	unlink(path);
 }
 
 static void test_preload_comes_first(void **state)
 {
 	setenv("LD_PRELOAD", "", 1);
-	assert_int_equal(program_run("/bin/sh", (char *[]){ "sh", "-c", "test \"$LD_PRELOAD\" = /x", NULL }, "/x"), 0);
+	assert_int_equal(program_run("/bin/sh", (char *[]){ "sh", "-c", "test \"$LD_PRELOAD\" = /x", NULL }, "/x",
+				     &has_left), 0);
 	unsetenv("LD_PRELOAD");
 }
 
 static int prepare(void **state)
 {
-	return mkdtemp(folder) ? 0 : -1;
+	return mkdtemp(folder) && setenv("FOLDER", folder, 1) == 0 ? 0 : -1;
 }
 
 static int clean(void **state)
