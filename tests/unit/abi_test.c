@@ -472,7 +472,10 @@ static void test_refusals(void **state)
 	static const uint32_t unknown_classes[] = { 0x50, 0x76, 0x2082, 0xc369, 0xc574, 0xc076, 0xc570 };
 	static const uint32_t controls[] = { 0xb01,	 0xe00101,   0xf80103,	 0xda0001,   0x2080110a, 0x20801115,
 					     0x2080111a, 0x801711,   0x801712,	 0x20800194, 0xa06c0107, 0xa06c0110,
-					     0xa06f0111, 0xa06f0112, 0x2080a083, 0x20808160, 0x2080c001, 0xffff8000 };
+					     0xa06f0111, 0xa06f0112, 0x2080a083, 0x20808160, 0x2080c001, 0xffff8000,
+					     0xf80106,	 0x2080111c, 0xc56f010b, 0xfd0102 };
+	static const uint32_t schedule[] = { 0xa06c0101, 0xa06f0103, 0xa16f0103, 0xa26f0103,
+					     0xb06f0103, 0xc06f0103, 0xc36f0103 };
 	static const uint32_t allowed[] = { 0x101, 0x20801303, 0xa06c0101, 0x2080110b, 0x801714, 0x20808159,
 					    0x20809064, 0x12345678 };
 
@@ -492,6 +495,9 @@ static void test_refusals(void **state)
 		if (!abi_control_is_allowed(allowed[i]))
 			fail_msg("control %#x is refused", allowed[i]);
 	}
+	/* One command a family of channels, to 550: each of them enables channels. */
+	for (size_t i = 0; i < COUNT(schedule); i++)
+		assert_int_equal(abi_control_find(schedule[i])->effect, ABI_SCHED_ENABLE);
 	assert_int_equal(abi_uvm_find(UVM_ALLOC_DEVICE_P2P)->effect, ABI_REFUSE);
 	/* The module's own tests start at 200 (uvm_test_ioctl.h). */
 	for (uint32_t request = 200; request < 400; request++)
