@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the supervisor's files share.
+ *
+ * Threads: workers receive, judge and answer notifications; the main thread watches deaths, figures and signals.
+ * Lock order: calls (a worker reads it around each judged call, the main thread writes it to compare at rest), then
+ * sweep, then processes.lock, then the ledger's lock. */
+#ifndef FG_SUPERVISOR_INTERNAL_H
+#define FG_SUPERVISOR_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "rm/rm.h"
+#include "supervisor/process.h"
+
+enum { SUPERVISOR_WORKERS = 6 };
+
+struct supervisor {
+	struct ledger_handle *ledger;	/* what counts, in memory */
+	struct ledger_handle *published;
+	struct engine engine;
+	struct rm rm;			/* our own client, to ask what processes hold */
+	struct processes processes;
+	int listener;
+	int epoll;
+	int wake;			/* eventfd: the ledger changed */
+	bool kill_on_breach;
+	pthread_rwlock_t calls;
+	pthread_mutex_t sweep;
+	atomic_bool is_dirty;		/* changed since it was published */
+	atomic_bool is_stopping;
+	atomic_uint_fast64_t judged;	/* calls on NVIDIA files */
+	uint64_t judged_when_checked;
+	uint64_t next_publish_ms, next_check_ms;
+	bool is_suspect;		/* the last look found more than is booked */
+	pthread_t workers[SUPERVISOR_WORKERS];
+	uint32_t worker_count;
+	pid_t program;
+};
+
+/* Start and stop the workers. serve_stop() returns when all have ended. */
+int serve_start(struct supervisor *s);
+void serve_stop(struct supervisor *s);
+
+/* Drop what ended processes held, as far as the driver has let go of it, and managed memory that is not mapped any more.
+ * Returns whether something was dropped. Any thread. */
+bool watch_reclaim(struct supervisor *s);
+
+/* Compare the managed memory of a living process with its mappings: drop what is not mapped, and, with adopt, book what
+ * is mapped without. *ret_breached (may be NULL): it passes the limit. Returns whether something was dropped. */
+bool managed_compare(struct supervisor *s, struct process *p, bool adopt, bool *ret_breached);
+
+/* The main thread's regular work: publish, drop, compare. Returns milliseconds until there is more. */
+int watch_tick(struct supervisor *s);
+
+/* Copy the ledger to the published one now. */
+void watch_publish(struct supervisor *s);
+
+#endif

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Judging notifications: who called, on which file, and what the engine says. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "abi/device.h"
+#include "supervisor/filter.h"
+#include "supervisor/internal.h"
+#include "supervisor/listener.h"
+
+/* Ends a worker's wait on kernels that do not end it when the last task is gone (before 6.11). */
+#define STOP_SIGNAL (SIGRTMIN + 7)
+
+/* A caller, as the engine sees it. */
+struct door {
+	struct port port;
+	struct supervisor *supervisor;
+	struct caller *caller;
+	uint64_t id;
+	int file;
+};
+
+static struct door *door_of(struct port *port)
+{
+	return (struct door *)((char *)port - offsetof(struct door, port));
+}
+
+/* The thread waits for us, so its memory is there, unless it was killed and its number is another's: hence the second
+ * question after reading. */
+static int door_read(struct port *port, uint64_t address, void *buffer, size_t size)
+{
+	struct door *d = door_of(port);
+	struct iovec here = { buffer, size };
+	struct iovec there = { (void *)(uintptr_t)address, size };
+
+	if (size && process_vm_readv(d->caller->tid, &here, 1, &there, 1, 0) != (ssize_t)size)
+		return -EFAULT;
+	return listener_is_valid(d->supervisor->listener, d->id) ? 0 : -EFAULT;
+}
+
+static int door_write(struct port *port, uint64_t address, const void *buffer, size_t size)
+{
+	struct door *d = door_of(port);
+	struct iovec here = { (void *)(uintptr_t)buffer, size };
+	struct iovec there = { (void *)(uintptr_t)address, size };
+
+	if (!size)
+		return 0;
+	if (!listener_is_valid(d->supervisor->listener, d->id))
+		return -EFAULT;
+	return process_vm_writev(d->caller->tid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -EFAULT;
+}
+
+static int door_real(struct port *port, uint32_t request, void *argument)
+{
+	int value = ioctl(door_of(port)->file, (unsigned long)request, argument);
+
+	return value < 0 ? -errno : value;
+}
+
+static int door_borrow(struct port *port, int fd)
+{
+	struct door *d = door_of(port);
+
+	return caller_file(&d->supervisor->processes, d->caller, fd);
+}
+
+static void door_give_back(struct port *port, int fd)
+{
+	close(fd);
+}
+
+static bool door_is_ours(struct port *port, uint32_t pid)
+{
+	return processes_has(&door_of(port)->supervisor->processes, (pid_t)pid);
+}
+
+static bool door_reclaim(struct port *port)
+{
+	return watch_reclaim(door_of(port)->supervisor);
+}
+
+/* Requests with which the driver gives memory, or changes what a slice may do. On a file that is not the driver's they
+ * are answered, not let go on: the caller could put the driver's file in its place between our look and the call. */
+static bool is_guarded(const struct supervisor *s, uint32_t request)
+{
+	const struct abi_call *ctl = abi_call_find(&s->engine.layout, ABI_DEV_CTL, request);
+	const struct abi_call *gpu = abi_call_find(&s->engine.layout, ABI_DEV_GPU, request);
+	const struct abi_call *call = ctl ? ctl : gpu;
+	const struct abi_row *uvm = abi_uvm_find(request);
+
+	if (call && call->effect == ABI_REFUSE)
+		return abi_request_nr(request) == NV_ESC_IOCTL_XFER_CMD;
+	if (call)
+		return call->effect != ABI_PASS && call->effect != ABI_RM_FREE;
+	return uvm && uvm->effect != ABI_PASS;
+}
+
+static void go_on(struct seccomp_notif_resp *r)
+{
+	r->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+}
+
+static void answer(struct seccomp_notif_resp *r, int value)
+{
+	if (value < 0)
+		r->error = value;
+	else
+		r->val = value;
+}
+
+/* A call on something else than the driver's files, or on a file that we cannot see. */
+static void judge_other(const struct supervisor *s, const struct filter_args *args, int code,
+			struct seccomp_notif_resp *r)
+{
+	if (args->call == FILTER_IOCTL && is_guarded(s, args->request))
+		answer(r, code < 0 ? code : -ENOTTY);
+	else if (args->call == FILTER_MMAP && code < 0 && code != -EBADF && args->address &&
+		 args->address == args->offset)
+		answer(r, -EACCES);
+	else
+		go_on(r);
+}
+
+static void judge_mmap(struct supervisor *s, struct door *d, const struct filter_args *args, const struct caller *caller,
+		       const struct call *call, struct seccomp_notif_resp *r)
+{
+	int code = engine_mmap(&s->engine, &d->port, call, args->address, args->length, args->flags, args->offset);
+
+	if (code < 0) {
+		answer(r, code);
+		return;
+	}
+	if (args->address == args->offset && call->device == ABI_DEV_UVM) {
+		pthread_mutex_lock(&s->processes.lock);
+		process_booked(caller->process, caller->tid, args->address, args->length);
+		pthread_mutex_unlock(&s->processes.lock);
+	}
+	go_on(r);
+}
+
+static void judge_device(struct supervisor *s, const struct seccomp_notif *n, const struct filter_args *args,
+			 struct caller *caller, const struct device *device, int file, struct seccomp_notif_resp *r)
+{
+	struct door d = {
+		.port = { .read = door_read, .write = door_write, .real = door_real, .borrow = door_borrow,
+			  .give_back = door_give_back, .is_ours = door_is_ours, .reclaim = door_reclaim },
+		.supervisor = s,
+		.caller = caller,
+		.id = n->id,
+		.file = file,
+	};
+	struct call call = {
+		.device = device->kind,
+		.minor = device->minor,
+		.request = args->request,
+		.argument = args->argument,
+		.owner = caller->process->slot,
+	};
+	int value = 0;
+
+	pthread_mutex_lock(&s->processes.lock);
+	process_settled(caller->process, caller->tid);
+	if (device->kind == ABI_DEV_UVM)
+		caller->process->has_uvm = true;
+	pthread_mutex_unlock(&s->processes.lock);
+
+	pthread_rwlock_rdlock(&s->calls);
+	if (args->call == FILTER_MMAP)
+		judge_mmap(s, &d, args, caller, &call, r);
+	else if (engine_ioctl(&s->engine, &d.port, &call, &value) == ENGINE_CONTINUE)
+		go_on(r);
+	else
+		answer(r, value);
+	pthread_rwlock_unlock(&s->calls);
+
+	atomic_fetch_add(&s->judged, 1);
+	if (!atomic_exchange(&s->is_dirty, true))
+		eventfd_write(s->wake, 1);
+}
+
+static void judge(struct supervisor *s, const struct seccomp_notif *n, struct seccomp_notif_resp *r)
+{
+	struct filter_args args;
+	struct caller caller;
+	struct device device;
+	int code, file = -1;
+
+	filter_decode(&n->data, &args);
+	if (args.call == FILTER_OTHER) {
+		answer(r, -ENOSYS);
+		return;
+	}
+	for (int attempt = 0; attempt < 2; attempt++) {
+		code = caller_find(&s->processes, (pid_t)n->pid, &caller);
+		if (code < 0)
+			break;
+		file = caller_file(&s->processes, &caller, args.fd);
+		if (file != -ESRCH)
+			break;
+		processes_forget_thread(&s->processes, caller.tid);
+		if (attempt == 0)
+			caller_done(&s->processes, &caller);
+	}
+	if (code == 0 && file >= 0 && !listener_is_valid(s->listener, n->id)) {
+		close(file);
+		file = -ESRCH;	/* it was killed: this may be another's file */
+	}
+	if (code < 0 || file < 0) {
+		judge_other(s, &args, code < 0 ? code : file, r);
+	} else if (!device_find(file, &device)) {
+		judge_other(s, &args, 0, r);
+	} else {
+		code = caller_enter(&s->processes, &caller);
+		if (code < 0)
+			answer(r, code);
+		else
+			judge_device(s, n, &args, &caller, &device, file, r);
+	}
+	/* a copy that stays would keep the memory of a program that was killed */
+	if (file >= 0)
+		close(file);
+	caller_done(&s->processes, &caller);
+}
+
+static void *worker(void *arg)
+{
+	struct supervisor *s = arg;
+	union notification n;
+	union response r;
+
+	while (!atomic_load(&s->is_stopping)) {
+		int code = listener_receive(s->listener, &n);
+
+		if (code == -ENOENT && listener_is_hung_up(s->listener))
+			break;
+		if (code < 0)
+			continue;
+		memset(&r, 0, sizeof(r));
+		r.data.id = n.data.id;
+		judge(s, &n.data, &r.data);
+		listener_send(s->listener, &r);
+	}
+	return NULL;
+}
+
+static void on_stop(int number)
+{
+}
+
+int serve_start(struct supervisor *s)
+{
+	struct sigaction action = { .sa_handler = on_stop };
+	sigset_t stop, saved;
+	int code = 0;
+
+	sigaction(STOP_SIGNAL, &action, NULL);
+	sigfillset(&stop);
+	sigdelset(&stop, STOP_SIGNAL);
+	pthread_sigmask(SIG_SETMASK, &stop, &saved);
+	for (s->worker_count = 0; s->worker_count < SUPERVISOR_WORKERS && !code; s->worker_count += !code)
+		code = -pthread_create(&s->workers[s->worker_count], NULL, worker, s);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	return code;
+}
+
+void serve_stop(struct supervisor *s)
+{
+	struct timespec wait;
+
+	atomic_store(&s->is_stopping, true);
+	for (uint32_t i = 0; i < s->worker_count; i++) {
+		/* again and again: the signal may come just before the wait */
+		do {
+			pthread_kill(s->workers[i], STOP_SIGNAL);
+			clock_gettime(CLOCK_REALTIME, &wait);
+			wait.tv_nsec += 10000000;
+			if (wait.tv_nsec >= 1000000000) {
+				wait.tv_nsec -= 1000000000;
+				wait.tv_sec++;
+			}
+		} while (pthread_timedjoin_np(s->workers[i], NULL, &wait) == ETIMEDOUT);
+	}
+	s->worker_count = 0;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All processes below one, as /proc shows them. */
+#ifndef FG_SUPERVISOR_TREE_H
+#define FG_SUPERVISOR_TREE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Call fn for each descendant of root until it returns true. Returns whether one did. A process that is being made
+ * meanwhile may be missed. */
+bool tree_find(pid_t root, bool (*fn)(pid_t pid, void *arg), void *arg);
+
+/* Whether a process has a file open whose name ends in name. False too where we may not look. */
+bool process_has_file(pid_t pid, const char *name);
+
+#endif
