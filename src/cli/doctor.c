@@ -92,7 +92,7 @@ static bool check_driver(struct report *report, uint64_t *ret_room)
 		return false;
 	}
 	for (uint32_t i = 0; i < rm.gpu_count; i++)
-		say(report, GOOD, "gpu", NULL, "%u: %s, %s, %s, %s free", rm.gpus[i].gpu.index, rm.gpus[i].gpu.name,
+		say(report, GOOD, "gpu", NULL, "%u: %s, %s, %s, %s free", rm.gpus[i].gpu.index, rm.gpus[i].gpu.name[0] ? rm.gpus[i].gpu.name : "unnamed",
 		    rm.gpus[i].gpu.uuid, size_format(total, rm.gpus[i].gpu.total_bytes),
 		    size_format(room, rm.gpus[i].free_bytes));
 	*ret_room = rm.gpus[0].free_bytes;

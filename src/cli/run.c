@@ -102,7 +102,7 @@ static int tell_limit(const struct plan *plan)
 		if (plan->limits[i] && plan->limits[i] < least)
 			least = plan->limits[i];
 	}
-	snprintf(text, sizeof(text), "%.3f", (double)least / (1 << 30));
+	snprintf(text, sizeof(text), "%.4f", (double)least / (1 << 30));
 	for (char *end = text + strlen(text) - 1; *end == '0' || *end == '.'; end--) {
 		char c = *end;
 
