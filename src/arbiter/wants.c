@@ -2,7 +2,7 @@
 /* Who wants the GPU, from what the meter saw. */
 #include "arbiter/wants.h"
 
-bool wants_update(struct wants *w, bool open, uint64_t busy_ns, uint64_t now_ns)
+bool wants_update(struct wants *w, bool open, uint64_t busy_ns, uint64_t stay_ns, uint64_t now_ns)
 {
 	bool ran = busy_ns > w->busy_ns;
 
@@ -16,5 +16,9 @@ bool wants_update(struct wants *w, bool open, uint64_t busy_ns, uint64_t now_ns)
 		w->wants = false;
 	}
 	w->open = open;
+	if (ran && stay_ns >= WANTS_DOUBT_NS && now_ns - w->doubt_ns >= WANTS_DOUBT_NS) {
+		w->doubt_ns = now_ns;
+		return false;
+	}
 	return w->wants;
 }

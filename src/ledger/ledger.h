@@ -70,6 +70,14 @@ enum ledger_event {
 	LEDGER_EVENTS
 };
 
+/* What the driver of the gates says of a GPU, for `fracgpu stat` and `top`. */
+struct ledger_compute {
+	uint64_t busy_ns;	/* on the GPU so far, where source is not 0 */
+	uint64_t throttled_ns;	/* wanted to run while its cap kept it off, so far */
+	uint32_t source;	/* of busy_ns: enum meter_source; 0: not measured */
+	uint32_t channels;	/* of the slice that the gates hold */
+};
+
 struct ledger {
 	uint64_t magic;
 	uint32_t version;
@@ -88,6 +96,7 @@ struct ledger {
 	uint32_t reserved;
 	struct ledger_gpu gpus[ACCOUNT_GPUS];
 	uint64_t events[LEDGER_EVENTS];
+	struct ledger_compute compute[ACCOUNT_GPUS];
 	struct ledger_slot slots[LEDGER_SLOTS];
 	struct account account;
 };

@@ -231,6 +231,11 @@ uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns)
 	return who < METER_PIDS ? m->pids[who].busy_ns + under_way(m, -1, who, now_ns) : 0;
 }
 
+uint64_t meter_stay_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
+{
+	return under_way(m, (int)slice, -1, now_ns);
+}
+
 bool meter_has_seen(const struct meter *m, uint32_t slice)
 {
 	if (slice >= METER_SLICES)

@@ -90,6 +90,9 @@ int meter_assign(struct meter *m, uint32_t pid, int slice);
 uint64_t meter_slice_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
 uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns);
 
+/* ns that the slice's context has been on the GPU without a switch; 0 when it is not there. */
+uint64_t meter_stay_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
+
 /* Whether any record was about this slice: else the pids are of another namespace, or the records of another user. */
 bool meter_has_seen(const struct meter *m, uint32_t slice);
 

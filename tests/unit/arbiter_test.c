@@ -590,13 +590,16 @@ static void test_wants(void **state)
 	struct wants w = { 0 };
 	uint64_t now = 100 * MS;
 
-	assert_false(wants_update(&w, true, 0, now));
-	assert_true(wants_update(&w, true, MS, now += 2 * MS));
-	assert_true(wants_update(&w, false, MS, now += 20 * MS));	/* closed: nothing is seen */
-	assert_true(wants_update(&w, true, MS, now += 20 * MS));
-	assert_true(wants_update(&w, true, MS, now += MS));
-	assert_false(wants_update(&w, true, MS, now += 2 * MS));
-	assert_true(wants_update(&w, true, 2 * MS, now += MS));
+	assert_false(wants_update(&w, true, 0, 0, now));
+	assert_true(wants_update(&w, true, MS, 0, now += 2 * MS));
+	assert_true(wants_update(&w, false, MS, 0, now += 20 * MS));	/* closed: nothing is seen */
+	assert_true(wants_update(&w, true, MS, 0, now += 20 * MS));
+	assert_true(wants_update(&w, true, MS, 0, now += MS));
+	assert_false(wants_update(&w, true, MS, 0, now += 2 * MS));
+	assert_true(wants_update(&w, true, 2 * MS, 0, now += MS));
+	/* who stays long is doubted, once in a while */
+	assert_false(wants_update(&w, true, 200 * MS, 100 * MS, now += 100 * MS));
+	assert_true(wants_update(&w, true, 202 * MS, 102 * MS, now += 2 * MS));
 	(void)state;
 }
 

@@ -99,6 +99,7 @@ static void test_under_way(void **state)
 	assert_true(meter_has_seen(s.meter, 5));
 	assert_int_equal(meter_slice_ns(s.meter, 5, 1000 * MS + AHEAD), 0);
 	assert_int_equal(meter_slice_ns(s.meter, 5, 1030 * MS + AHEAD), 30 * MS);
+	assert_int_equal(meter_stay_ns(s.meter, 5, 1030 * MS + AHEAD), 30 * MS);
 	assert_int_equal(meter_slice_ns(s.meter, 5, 990 * MS + AHEAD), 0);
 	give(&s, METER_SIMPLE_END, 7, 1040 * MS);
 	assert_int_equal(meter_slice_ns(s.meter, 5, 2000 * MS + AHEAD), 40 * MS);

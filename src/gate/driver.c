@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The driver of the gates: ledgers in, gates out. */
+#include "gate/driver.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "abi/calls.h"
+#include "arbiter/arbiter.h"
+#include "arbiter/wants.h"
+#include "gate/guard.h"
+#include "rm/rm.h"
+
+#define MS UINT64_C(1000000)
+#define LOOK_NS (100 * MS)	/* how often settings, processes and channels are looked at anyhow */
+#define METER_NS (2 * MS)	/* how often the meter is asked who wants the GPU, while there are several */
+#define BACKOFF_NS (1000 * MS)	/* after a call that failed: a wedged GPU must not be called in a loop */
+#define CLOSE_NS (6 * MS / 10)	/* what a slice may run on after its gate was told to close */
+
+enum { STALL_MS = 5000 };
+
+/* One slice on one GPU. */
+struct lane {
+	uint32_t gpu;		/* of the slice's ledger */
+	bool used;
+	bool open;
+	uint32_t channels;
+	uint32_t seen_holds, seen_free;	/* the account when its channels were last collected */
+	uint64_t look_at_ns;
+	struct wants wants;
+	/* The meter's figure, cut to what an open gate made possible: a context may stay on the GPU behind its gate. */
+	bool measured;
+	uint64_t raw_ns, busy_ns, possible_ns, since_ns;
+};
+
+struct slice {
+	struct ledger_handle *ledger;	/* NULL: free */
+	uint32_t generation;
+	bool is_set;		/* arbiters know generation */
+};
+
+/* What there is for each GPU of rm. */
+struct desk {
+	struct arbiter arbiter;
+	struct meter meter;
+	struct meter_reader reader;
+	bool tried_meter;
+	uint64_t apply_after_ns;	/* back-off */
+	uint64_t pids_at_ns, reassert_at_ns;
+	struct lane lanes[ARBITER_SLICES];
+};
+
+struct gate_driver {
+	struct rm rm;
+	struct gate_options options;
+	struct gate_port port;
+	struct guard guard;
+	struct slice slices[ARBITER_SLICES];
+	struct desk desks[ACCOUNT_GPUS];
+};
+
+static uint64_t now_monotonic(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint32_t load(const uint32_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+bool gate_is_needed(const struct ledger *ledger)
+{
+	uint32_t cap = load(&ledger->compute_max_permille);
+
+	return (cap && cap < 1000) || load(&ledger->compute_weight) || load(&ledger->compute_priority) ||
+	       load(&ledger->frozen);
+}
+
+static int control(void *arg, uint32_t gpu, void *params, uint32_t size)
+{
+	struct rm *rm = arg;
+
+	return rm_control(rm, rm->gpus[gpu].subdevice_handle, NV2080_CTRL_CMD_FIFO_DISABLE_CHANNELS, params, size);
+}
+
+int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *options, struct error *err)
+{
+	struct gate_driver *d = calloc(1, sizeof(*d));
+	int keep[GUARD_KEEP];
+	uint32_t count = 0;
+	int r;
+
+	if (!d)
+		return error_set(err, -ENOMEM, "out of memory");
+	d->options = *options;
+	r = rm_open(&d->rm, err);
+	if (r < 0) {
+		free(d);
+		return r;
+	}
+	keep[count++] = d->rm.ctl;
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		keep[count++] = d->rm.gpu_fd[i];
+	d->port = (struct gate_port){ .control = control, .arg = &d->rm };
+	r = guard_start(&d->guard, d->rm.gpu_count, &d->port, keep, count,
+			options->stall_ms ? options->stall_ms : STALL_MS);
+	if (r < 0) {
+		rm_close(&d->rm);
+		free(d);
+		return error_set(err, r, "cannot start the guard of the gates: %s", strerror(-r));
+	}
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		arbiter_init(&d->desks[i].arbiter, options->latency_ns, now_monotonic());
+		meter_init(&d->desks[i].meter);
+	}
+	*ret_driver = d;
+	return 0;
+}
+
+/* Which GPU of ours a GPU of a ledger is; -1: not attached here. */
+static int find_gpu(const struct rm *rm, uint32_t gpu_id)
+{
+	for (uint32_t i = 0; i < rm->gpu_count; i++)
+		if (rm->gpus[i].gpu.gpu_id == gpu_id)
+			return (int)i;
+	return -1;
+}
+
+int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
+{
+	struct account *account = &ledger->ledger->account;
+	int slice = 0;
+
+	while (slice < ARBITER_SLICES && d->slices[slice].ledger)
+		slice++;
+	if (slice == ARBITER_SLICES)
+		return -ENOSPC;
+	d->slices[slice] = (struct slice){ .ledger = ledger };
+	for (uint32_t i = 0; i < account->gpu_count && i < ACCOUNT_GPUS; i++) {
+		int gpu = account->limit_bytes[i] ? find_gpu(&d->rm, ledger->ledger->gpus[i].gpu_id) : -1;
+
+		if (gpu >= 0)
+			d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true };
+	}
+	return slice;
+}
+
+void gate_driver_remove(struct gate_driver *d, int slice)
+{
+	if (slice < 0 || slice >= ARBITER_SLICES || !d->slices[slice].ledger)
+		return;
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		struct desk *desk = &d->desks[i];
+
+		if (!desk->lanes[slice].used)
+			continue;
+		gate_forget(&d->guard.shared->sets[i], &d->port, (uint32_t)slice);
+		arbiter_unset(&desk->arbiter, (uint32_t)slice, now_monotonic());
+		desk->lanes[slice].used = false;
+		for (uint32_t k = 0; k < desk->meter.pid_count; k++)
+			if (desk->meter.pids[k].slice == slice)
+				desk->meter.pids[k].slice = -1;
+		desk->meter.slice_ns[slice] = 0;
+	}
+	d->slices[slice].ledger = NULL;
+}
+
+/* Settings of a slice that changed, to all its arbiters. What cannot be right (a tenant can write to its ledger) is put
+ * as if it were not set: a cap of nonsense must not become none, so it becomes the smallest. */
+static void take_settings(struct gate_driver *d, int slice, uint64_t now)
+{
+	struct slice *s = &d->slices[slice];
+	const struct ledger *l = s->ledger->ledger;
+	uint32_t generation = load(&l->generation);
+	struct arbiter_settings settings = {
+		.max_permille = load(&l->compute_max_permille),
+		.weight = load(&l->compute_weight),
+		.priority = load(&l->compute_priority),
+		.phase_permille = d->options.phase_permille,
+		.frozen = load(&l->frozen) != 0,
+	};
+
+	if (s->is_set && generation == s->generation)
+		return;
+	if (settings.max_permille > 1000)
+		settings.max_permille = 1;
+	if (settings.weight > ARBITER_WEIGHT_MAX)
+		settings.weight = 1;
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		if (d->desks[i].lanes[slice].used)
+			arbiter_set(&d->desks[i].arbiter, (uint32_t)slice, &settings, now);
+	s->generation = generation;
+	s->is_set = true;
+}
+
+/* The account is read under its lock, but only when it can have changed. */
+static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now)
+{
+	struct lane *lane = &d->desks[gpu].lanes[slice];
+	struct ledger_handle *h = d->slices[slice].ledger;
+	struct account *account = &h->ledger->account;
+	sigset_t saved;
+	int count;
+
+	if (now < lane->look_at_ns && load(&account->hold_count) == lane->seen_holds &&
+	    load(&account->hold_free) == lane->seen_free)
+		return;
+	lane->look_at_ns = now + LOOK_NS;
+	ledger_lock(h, &saved);
+	count = gate_collect(&d->guard.shared->sets[gpu], (uint32_t)slice, account, lane->gpu);
+	lane->seen_holds = account->hold_count;
+	lane->seen_free = account->hold_free;
+	ledger_unlock(h, &saved);
+	/* too many: those that found a place are many enough to count as some */
+	lane->channels = count < 0 ? GATE_CHANNELS : (uint32_t)count;
+	h->ledger->compute[lane->gpu].channels = lane->channels;
+}
+
+/* Whose processes are whose. */
+static void assign_pids(struct gate_driver *d, struct desk *desk)
+{
+	for (int slice = 0; slice < ARBITER_SLICES; slice++) {
+		struct ledger_handle *h = d->slices[slice].ledger;
+
+		if (!h || !desk->lanes[slice].used)
+			continue;
+		for (uint16_t i = 0; i < LEDGER_SLOTS; i++) {
+			int32_t pid = 0;
+
+			if (load(&h->ledger->slots[i].state) == SLOT_LIVE)
+				pid = ledger_slot_pid(h, i);
+			if (pid > 0)
+				meter_assign(&desk->meter, (uint32_t)pid, slice);
+		}
+	}
+}
+
+/* Ask the meter, and give each slice its figure. Returns whether there is an exact one to be had at all. */
+static bool measure(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t now)
+{
+	struct error err;
+
+	if (!desk->tried_meter && !d->options.no_meter) {
+		desk->tried_meter = true;
+		if (meter_reader_open(&desk->reader, &d->rm, gpu, &err) == 0)
+			desk->reader.refresh = d->options.refresh;
+	}
+	if (desk->reader.source == METER_NOTHING)
+		return false;
+	if (now >= desk->pids_at_ns) {
+		assign_pids(d, desk);
+		desk->pids_at_ns = now + LOOK_NS;
+	}
+	return meter_reader_poll(&desk->reader, &desk->meter, now) >= 0 && desk->reader.source != METER_SAMPLES;
+}
+
+static void publish(struct gate_driver *d, struct desk *desk, int slice)
+{
+	struct lane *lane = &desk->lanes[slice];
+	struct ledger_compute *out = &d->slices[slice].ledger->ledger->compute[lane->gpu];
+	uint64_t busy = desk->reader.source == METER_SAMPLES ? desk->meter.slice_ns[slice] : lane->busy_ns;
+	bool known = lane->measured || desk->reader.source == METER_SAMPLES;
+
+	__atomic_store_n(&out->busy_ns, busy, __ATOMIC_RELAXED);
+	__atomic_store_n(&out->throttled_ns, desk->arbiter.slices[slice].throttled_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&out->source, known ? (uint32_t)desk->reader.source : 0, __ATOMIC_RELAXED);
+}
+
+static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, uint64_t now)
+{
+	struct lane *lane = &desk->lanes[slice];
+	bool wants = lane->channels != 0;
+	uint64_t raw;
+
+	if (lane->since_ns && lane->open)
+		lane->possible_ns += now - lane->since_ns;
+	lane->since_ns = now;
+	if (exact && meter_has_seen(&desk->meter, (uint32_t)slice)) {
+		raw = meter_slice_ns(&desk->meter, (uint32_t)slice, now);
+		if (raw > lane->raw_ns) {
+			lane->busy_ns += min_u64(raw - lane->raw_ns, lane->possible_ns);
+			lane->raw_ns = raw;
+		}
+		lane->possible_ns = 0;
+		lane->measured = true;
+		arbiter_measured(&desk->arbiter, (uint32_t)slice, lane->busy_ns, now);
+		if (!alone)
+			wants = wants && wants_update(&lane->wants, lane->open, lane->busy_ns,
+						       meter_stay_ns(&desk->meter, (uint32_t)slice, now), now);
+	}
+	arbiter_wants(&desk->arbiter, (uint32_t)slice, wants, now);
+}
+
+static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, uint64_t now)
+{
+	struct gate_set *set = &d->guard.shared->sets[gpu];
+	int result;
+
+	if (now < desk->apply_after_ns)
+		return 0;
+	result = gate_apply(set, &d->port, open, now);
+	if (result == 0 && now >= desk->reassert_at_ns) {
+		result = gate_reassert(set, &d->port);
+		desk->reassert_at_ns = now + LOOK_NS;
+	}
+	if (result < 0)
+		desk->apply_after_ns = now + BACKOFF_NS;
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		struct lane *lane = &desk->lanes[i];
+		bool is_open = open >> i & 1;
+
+		if (!lane->used)
+			continue;
+		if (lane->open && !is_open)
+			lane->possible_ns += CLOSE_NS;
+		lane->open = is_open;
+	}
+	return result;
+}
+
+static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t *next)
+{
+	struct desk *desk = &d->desks[gpu];
+	int count = 0, needy = 0, result;
+	bool exact = false;
+	uint64_t open, at;
+
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		if (!desk->lanes[i].used)
+			continue;
+		collect(d, gpu, i, now);
+		count++;
+		needy += gate_is_needed(d->slices[i].ledger->ledger);
+	}
+	if (!count)
+		return 0;
+	/* a lone slice without a setting, or a machine full of such, costs a look at its ledger now and then */
+	if (needy)
+		exact = measure(d, desk, gpu, now);
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (desk->lanes[i].used)
+			tell_arbiter(desk, i, exact, count == 1, now);
+	open = needy ? arbiter_step(&desk->arbiter, now, &at) : UINT64_MAX;
+	result = move_gates(d, desk, gpu, open, now);
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (desk->lanes[i].used)
+			publish(d, desk, i);
+	if (needy)
+		*next = min_u64(*next, at);
+	if (exact && count > 1)
+		*next = min_u64(*next, now + METER_NS);
+	return result;
+}
+
+int gate_driver_step(struct gate_driver *d, uint64_t now_ns, uint64_t *ret_next_ns)
+{
+	int result = 0;
+
+	*ret_next_ns = now_ns + LOOK_NS;
+	/* if the guard opened everything meanwhile, the sets say so, and what must be closed is closed again below */
+	guard_beat(&d->guard);
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (d->slices[i].ledger)
+			take_settings(d, i, now_ns);
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		int r = step_gpu(d, i, now_ns, ret_next_ns);
+
+		if (!result)
+			result = r;
+	}
+	return result;
+}
+
+enum meter_source gate_driver_source(const struct gate_driver *d, int slice, uint32_t gpu)
+{
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		if (d->desks[i].lanes[slice].used && d->desks[i].lanes[slice].gpu == gpu)
+			return d->desks[i].reader.source;
+	return METER_NOTHING;
+}
+
+void gate_driver_free(struct gate_driver *d)
+{
+	if (!d)
+		return;
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		gate_open_all(&d->guard.shared->sets[i], &d->port);
+	guard_stop(&d->guard);
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		meter_reader_close(&d->desks[i].reader);
+	rm_close(&d->rm);
+	free(d);
+}
+
+int gate_driver_run(struct ledger_handle *ledger, const struct gate_options *options, int stop_fd, struct error *err)
+{
+	struct pollfd stop = { .fd = stop_fd, .events = POLLIN };
+	struct gate_driver *d;
+	int r;
+
+	r = gate_driver_new(&d, options, err);
+	if (r < 0)
+		return r;
+	r = gate_driver_add(d, ledger);
+	/* timers to the microsecond: 50 us too late twice in 20 ms would be half a point */
+	prctl(PR_SET_TIMERSLACK, 1000);
+	while (r >= 0) {
+		uint64_t now = now_monotonic(), next, wait;
+		struct timespec timeout;
+
+		gate_driver_step(d, now, &next);
+		now = now_monotonic();
+		wait = next > now ? next - now : 0;
+		timeout = (struct timespec){ .tv_sec = (time_t)(wait / (1000 * MS)), .tv_nsec = (long)(wait % (1000 * MS)) };
+		if (ppoll(&stop, 1, &timeout, NULL) > 0)
+			break;
+	}
+	gate_driver_free(d);
+	return r < 0 ? error_set(err, r, "cannot drive the gates: %s", strerror(-r)) : 0;
+}
