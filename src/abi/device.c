@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which NVIDIA device file a descriptor is, if any: by device number, as the driver's own files are; by identity for
- * the files of the simulator, which a user can mount without making device nodes. */
+/* Which NVIDIA device file a descriptor is, if any: by device number, as the driver's own files are; by
+ * identity for the files of the simulator, which a user can mount without making device nodes. */
 #include "abi/device.h"
 
 #include <fcntl.h>
@@ -28,8 +28,8 @@ static uint32_t dev_minor(uint64_t dev)
 	return (uint32_t)((dev & 0xff) | (dev >> 12 & 0xfff00));
 }
 
-/* UVM's major is a free one when the module is loaded, which may be after us. So what a major is, is remembered only
- * once /proc/devices has a name for it. */
+/* UVM's major is a free one when the module is loaded, which may be after us. So what a major is, is
+ * remembered only once /proc/devices has a name for it. */
 static uint8_t majors_known[MAJORS];
 enum { MAJOR_OTHER = 1, MAJOR_UVM = 2 };
 
@@ -44,9 +44,11 @@ static void learn_major(const char *line)
 		return;
 	for (; *line >= '0' && *line <= '9'; line++)
 		number = number * 10 + (uint32_t)(*line - '0');
-	if (*line == ' ' && number < MAJORS)
-		__atomic_store_n(&majors_known[number], strcmp(line + 1, "nvidia-uvm") ? MAJOR_OTHER : MAJOR_UVM,
-				 __ATOMIC_RELAXED);
+	if (*line == ' ' && number < MAJORS) {
+		uint8_t known = strcmp(line + 1, "nvidia-uvm") ? MAJOR_OTHER : MAJOR_UVM;
+
+		__atomic_store_n(&majors_known[number], known, __ATOMIC_RELAXED);
+	}
 }
 
 /* Returns false when there is no /proc/devices. */

@@ -88,6 +88,7 @@ void debug_write(const struct debug_line *line)
 	if (whole.used == sizeof(whole.text))
 		whole.used--;
 	whole.text[whole.used++] = '\n';
-	SYS_CALL(SYS_write, fd, whole.text, whole.used);	/* one write: lines of many processes do not mix */
+	/* one write: lines of many processes do not mix */
+	SYS_CALL(SYS_write, fd, whole.text, whole.used);
 	sys_close(fd);
 }

@@ -98,9 +98,9 @@ static uint64_t used_bytes(const struct account *account)
 	return sum;
 }
 
-/* Give back managed memory of addresses that were seen unmapped, unless a thread has begun to map managed memory
- * since it was seen (mapped differs) or is at it: those addresses may be in use again. What is kept here is found by
- * the next reclaim. Returns whether something went. */
+/* Give back managed memory of addresses that were seen unmapped, unless a thread has begun to map managed
+ * memory since it was seen (mapped differs) or is at it: those addresses may be in use again. What is kept
+ * here is found by the next reclaim. Returns whether something went. */
 static bool managed_gone(struct door *door, uint64_t address, uint64_t length, uint32_t mapped)
 {
 	struct account *account = &slice.ledger.ledger->account;
@@ -136,7 +136,8 @@ static bool drop_gap(const struct maps_entry *entry, void *arg)
 	if (!entry->is_shared || entry->offset != entry->start)
 		return true;
 	if (entry->start > gaps->end)
-		gaps->has_dropped |= managed_gone(gaps->door, gaps->end, entry->start - gaps->end, gaps->mapped);
+		gaps->has_dropped |= managed_gone(gaps->door, gaps->end, entry->start - gaps->end,
+						  gaps->mapped);
 	gaps->end = entry->end;
 	return true;
 }
@@ -226,41 +227,55 @@ long guard_ioctl(int fd, unsigned long request, void *argument)
 	return judge_ioctl(&device, fd, request, argument);
 }
 
-/* Map the UVM file. The driver wants offset == address (uvm.c, uvm_mmap), so where it will be is known before.
- *
- * The place is first taken with memory that nobody may touch: what was there, managed or not, is then gone for
- * certain, nothing else can come there, and a refusal cannot leave a hole in what the program thinks is its own. */
-static long map_managed(const struct device *device, struct door *door, size_t length, int prot, int flags, int fd,
-			uint64_t place)
+/* Take a place with memory that nobody may touch. *ret_was_free tells whether nothing was there before. */
+static long take_place(uint64_t place, size_t length, int flags, bool *ret_was_free)
 {
-	struct call call = { .device = device->kind, .minor = device->minor, .owner = door->owner };
-	bool is_fixed = flags & MAP_FIXED;
-	int r;
-	long where = raw_mmap(place, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-			      (is_fixed ? MAP_FIXED : MAP_FIXED_NOREPLACE), -1, 0);
+	const int reserve = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	long where = raw_mmap(place, length, PROT_NONE, reserve | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (!raw_is_error(where) && (uint64_t)where != place) {
-		SYS_CALL(SYS_munmap, where, length);		/* a kernel without MAP_FIXED_NOREPLACE */
+		SYS_CALL(SYS_munmap, where, length);	/* a kernel without MAP_FIXED_NOREPLACE */
 		where = -EEXIST;
 	}
+	*ret_was_free = where != -EEXIST;
+	if (where != -EEXIST || (flags & MAP_FIXED_NOREPLACE))
+		return where;
+	if (!(flags & MAP_FIXED))
+		return -EINVAL;		/* as the driver says of the other place that would be chosen */
+	return raw_mmap(place, length, PROT_NONE, reserve | MAP_FIXED, -1, 0);
+}
+
+/* Map the UVM file. The driver wants offset == address (uvm.c, uvm_mmap), so where it will be is known
+ * before.
+ *
+ * The place is taken first: what was there, managed or not, is then gone for certain, nothing else can come
+ * there, and a refusal leaves no hole in what the program thinks is its own. */
+static long map_managed(const struct device *device, struct door *door, size_t length, int prot, int flags,
+			int fd, uint64_t place)
+{
+	struct call call = { .device = device->kind, .minor = device->minor, .owner = door->owner };
+	bool was_free;
+	long where = take_place(place, length, flags, &was_free);
+	int r;
+
 	if (raw_is_error(where))
-		return where == -EEXIST && !(flags & MAP_FIXED_NOREPLACE) ? -EINVAL : where;
+		return where;
+	flags = (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
 	length = (length + 4095) & ~(size_t)4095;
 	engine_unmapped(&slice.engine, door->owner, place, length);
-	r = engine_mmap(&slice.engine, &door->port, &call, place, length, flags | MAP_FIXED, place);
-	where = r < 0 ? r :
-		raw_mmap(place, length, prot, (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED, fd, (int64_t)place);
+	r = engine_mmap(&slice.engine, &door->port, &call, place, length, flags, place);
+	where = r < 0 ? r : raw_mmap(place, length, prot, flags, fd, (int64_t)place);
 	if (!raw_is_error(where))
 		return where;
 	if (r == 0)
 		engine_unmapped(&slice.engine, door->owner, place, length);
-	if (!is_fixed)
+	if (was_free)
 		SYS_CALL(SYS_munmap, place, length);
 	return where;
 }
 
-static long judge_mmap(const struct device *device, uint64_t address, size_t length, int prot, int flags, int fd,
-		       int64_t offset)
+static long judge_mmap(const struct device *device, uint64_t address, size_t length, int prot, int flags,
+		       int fd, int64_t offset)
 {
 	struct process *process;
 	struct door door;
@@ -345,7 +360,7 @@ bool guard_is_ledger(int fd)
 {
 	struct stat st;
 
-	/* A forked child that closes everything also closes the driver's files: then its copy must go, too. */
+	/* A forked child that closes everything closes the driver's files, too: then its copy must go. */
 	return fd >= 0 && fd == slice.ledger.fd && slice_owner() >= 0 && SYS_CALL(SYS_fstat, fd, &st) == 0 &&
 	       st.st_dev == slice.ledger.dev && st.st_ino == slice.ledger.ino;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The judge behind the interposed calls: finds the slice, attaches to its ledger, asks the engine.
  *
- * All return what the system call returns, or negative errno; errno itself is left dirty. Any thread, any time. */
+ * All return what the system call returns, or negative errno; errno itself is left dirty. Any thread, any
+ * time. */
 #ifndef FG_PRELOAD_GUARD_H
 #define FG_PRELOAD_GUARD_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libc's door: the calls we stand in for. Here, and only here, errors become -1 and errno; a call that succeeds leaves
- * errno as it found it. */
+/* libc's door: the calls we stand in for. Here, and only here, errors become -1 and errno; a call that
+ * succeeds leaves errno as it found it. */
 #undef _FILE_OFFSET_BITS	/* it renames mmap to mmap64 */
 #include <errno.h>
 #include <stdarg.h>
@@ -25,8 +25,8 @@ typedef int request_type;
 
 EXPORT void *mmap64(void *address, size_t length, int prot, int flags, int fd, off_t offset);
 
-/* How deep this thread is in code of ours: calls that come from there are none of the program's. Calls on devices are
- * judged all the same: our code makes none of those here, so they are a signal handler's. */
+/* How deep this thread is in code of ours: calls that come from there are none of the program's. Calls on
+ * devices are judged all the same: our code makes none of those here, so they are a signal handler's. */
 static __thread int depth __attribute__((tls_model("initial-exec")));
 
 static __attribute__((constructor)) void at_load(void)

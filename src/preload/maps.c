@@ -40,9 +40,10 @@ static bool parse_line(const char *line, struct maps_entry *ret)
 	return true;
 }
 
-/* Hand out the whole lines at the start of a buffer. Returns the bytes used; *ret_more tells whether fn wants more. */
-static size_t take_lines(char *buffer, size_t length, bool (*fn)(const struct maps_entry *, void *), void *arg,
-			 bool *ret_more)
+/* Hand out the whole lines at the start of a buffer. Returns the bytes used; *ret_more tells whether fn
+ * wants more. */
+static size_t take_lines(char *buffer, size_t length, bool (*fn)(const struct maps_entry *, void *),
+			 void *arg, bool *ret_more)
 {
 	size_t used = 0;
 	char *end;
@@ -64,8 +65,11 @@ int maps_each(bool (*fn)(const struct maps_entry *entry, void *arg), void *arg)
 	size_t length = 0;
 	bool more = true;
 	long got = 0;
-	int fd = sys_openat(AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	/* of the thread: those of a first thread that has ended are not shown (Linux 3.17) */
+	int fd = sys_openat(AT_FDCWD, "/proc/thread-self/maps", O_RDONLY | O_CLOEXEC, 0);
 
+	if (fd < 0)
+		fd = sys_openat(AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
 	while (more && length < sizeof(buffer)) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies from and to addresses the program gave us, which may be bad.
  *
- * process_vm_readv() on ourselves is one system call and needs no rights, but a container's seccomp profile may
- * forbid it, and it cannot reach mappings of device memory. What it refuses goes through a pipe: write() and read()
- * copy just as the driver itself would. */
+ * process_vm_readv() on ourselves is one system call and needs no rights, but a container's seccomp profile
+ * may forbid it, and it cannot reach mappings of device memory. What it refuses goes through a pipe:
+ * write() and read() copy just as the driver itself would. */
 #include "preload/memory.h"
 
 #include <fcntl.h>
@@ -41,7 +41,8 @@ static int copy_by_pipe(uint64_t to, uint64_t from, size_t size)
 static int copy(long number, void *ours, uint64_t theirs, size_t size)
 {
 	struct iovec local = { ours, size }, remote = { (void *)(uintptr_t)theirs, size };
-	long thread = SYS_CALL(SYS_gettid);	/* the first thread of a process may be gone, and its memory with it */
+	/* not the process: its first thread may be gone, and the memory with it */
+	long thread = SYS_CALL(SYS_gettid);
 
 	if (!size)
 		return 0;

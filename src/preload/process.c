@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose memory this is. A forked child is told by a page that the kernel wipes in it: a pid alone would take a vfork
- * child, which shares our memory but not our descriptors, for a forked one, and a child that is process 1 of a new
- * namespace for its parent. */
+/* Whose memory this is. A forked child is told by a page that the kernel wipes in it: a pid alone would
+ * take a vfork child, which shares our memory but not our descriptors, for a forked one, and a child that
+ * is process 1 of a new namespace for its parent. */
 #include "preload/process.h"
 
 #include <linux/futex.h>
@@ -27,7 +27,8 @@ void process_init(void)
 		made = (struct process *)where;
 		made->pid = sys_getpid();
 		if (SYS_CALL(SYS_madvise, made, (size_t)PAGE, MADV_WIPEONFORK) < 0 ||
-		    !__atomic_compare_exchange_n(&page, &none, made, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		    !__atomic_compare_exchange_n(&page, &none, made, false, __ATOMIC_RELEASE,
+						 __ATOMIC_RELAXED))
 			SYS_CALL(SYS_munmap, made, (size_t)PAGE);
 	}
 	if (!__atomic_load_n(&page, __ATOMIC_ACQUIRE))
@@ -49,8 +50,8 @@ enum process_kind process_kind(void)
 
 	if (owner == pid)
 		return PROCESS_OWNER;
-	/* The page is whole, so the memory is shared with its owner. Were the owner some vfork child of the past, it
-	 * would not be our parent. */
+	/* The page is whole, so the memory is shared with its owner. Were the owner some vfork child of the
+	 * past, it would not be our parent. */
 	if (owner && process != &fallback && (int32_t)SYS_CALL(SYS_getppid) == owner)
 		return PROCESS_GUEST;
 	return PROCESS_NEW;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose memory this is: the process that set us up, a forked child with a copy of it, or a vfork child that shares
- * it. The per-process lock. */
+/* Whose memory this is: the process that set us up, a forked child with a copy of it, or a vfork child that
+ * shares it. The per-process lock. */
 #ifndef FG_PRELOAD_PROCESS_H
 #define FG_PRELOAD_PROCESS_H
 

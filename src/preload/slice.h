@@ -15,8 +15,8 @@ struct slice {
 
 extern struct slice slice;	/* one a process */
 
-/* Attach this process, or see that it is attached still. Returns its slot, or negative errno: then the caller's call
- * is to be refused (the reason is in the debug file). */
+/* Attach this process, or see that it is attached still. Returns its slot, or negative errno: then the
+ * caller's call is to be refused (the reason is in the debug file). */
 int slice_attach(void);
 
 /* The slot without attaching: -1 when this process' memory is not attached. No lock, few system calls. */
