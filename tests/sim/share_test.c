@@ -3,6 +3,7 @@
  * fracgpu-sim, one GPU. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -159,6 +160,60 @@ static void test_pids(struct test_rm *rm)
 	CHECK_EQUAL(count, 0);
 }
 
+/* In a PID namespace of its own, a process sees that namespace's processes, under their numbers there; before 535.113.01
+ * all of them, under the host's. */
+static void test_pid_namespace(struct test_rm *rm)
+{
+	struct abi_version version;
+	bool translates;
+	uint32_t pids[8] = { 0 };
+	uint32_t count = 8;
+	int status;
+	pid_t pid;
+
+	CHECK_EQUAL(abi_version_parse(rm->version_text, &version), 0);
+	translates = abi_version_compare(version, (struct abi_version){ 535, 113, 1 }) >= 0;
+	vidmem(rm, 4 * MIB);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		struct test_rm other;
+
+		if (unshare(CLONE_NEWPID) < 0) {
+			fprintf(stderr, "no PID namespace here: not tested\n");
+			_exit(0);
+		}
+		pid = fork();
+		CHECK(pid >= 0);
+		if (pid) {
+			CHECK_EQUAL(waitpid(pid, &status, 0), pid);
+			CHECK_EQUAL(status, 0);
+			_exit(0);
+		}
+		CHECK_EQUAL(getpid(), 1);
+		CHECK_EQUAL(test_rm_open(&other, 0), 0);
+		vidmem(&other, 2 * MIB);
+		CHECK_EQUAL(test_rm_pids(&other, 0x80, pids, &count), NV_OK);
+		if (translates) {
+			CHECK_EQUAL(count, 1);
+			CHECK_EQUAL(pids[0], 1);
+			check_pid_info(&other, 1, 2 * MIB, 0, 0);
+		} else {
+			CHECK_EQUAL(count, 2);
+		}
+		/* through the other file, the caller is still who asks */
+		CHECK_EQUAL(test_rm_pids(rm, 0x80, pids, &count), NV_OK);
+		CHECK_EQUAL(count, translates ? 1 : 2);
+		_exit(0);
+	}
+	CHECK_EQUAL(waitpid(pid, &status, 0), pid);
+	CHECK_EQUAL(status, 0);
+	check_pid_info(rm, getpid(), 4 * MIB, 0, 0);
+	CHECK_EQUAL(test_rm_free(rm, rm->client, rm->device), NV_OK);
+	test_rm_close(rm);
+	CHECK_EQUAL(test_rm_open(rm, 0), 0);
+}
+
 /* A forked child is not who made the client: it may allocate with the file it has, but not map. */
 static void test_fork(struct test_rm *rm)
 {
@@ -286,7 +341,7 @@ static void test_argument_in_managed(struct test_rm *rm)
 int main(void)
 {
 	static void (*const tests[])(struct test_rm *) = {
-		test_dup, test_dup_across, test_export, test_pids, test_fork, test_external, test_managed_memory,
+		test_dup, test_dup_across, test_export, test_pids, test_pid_namespace, test_fork, test_external, test_managed_memory,
 		test_argument_in_managed,
 	};
 	struct test_rm rm;
