@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "sim/rm.h"
+#include "sim/runlist.h"
 
 enum {
 	TIMESLICE_SIZE = 8,
@@ -23,6 +24,7 @@ static uint32_t disable_channels(struct sim_control_call *call, void *params, ui
 	const uint8_t *p = params;
 	uint32_t count = get_u32(params, DISABLE_COUNT);
 	struct sim_object *channels[DISABLE_MAX];
+	bool changes = false;
 
 	if (count > DISABLE_MAX)
 		return NV_ERR_INVALID_ARGUMENT;
@@ -34,7 +36,10 @@ static uint32_t disable_channels(struct sim_control_call *call, void *params, ui
 		channels[i] = client ? sim_object_find(client, get_u32(params, DISABLE_CHANNELS + 4 * (size_t)i)) : NULL;
 		if (!channels[i] || !channels[i]->is_channel || channels[i]->gpu != call->gpu)
 			return NV_ERR_INVALID_CHANNEL;
+		changes |= channels[i]->enabled == !!p[DISABLE_DISABLE];
 	}
+	if (changes)
+		sim_sched_wait(call->sim, call->gpu, p[DISABLE_DISABLE]);
 	for (uint32_t i = 0; i < count; i++)
 		sim_channel_set(channels[i], !p[DISABLE_DISABLE], channels[i]->scheduled);
 	return NV_OK;
@@ -53,6 +58,7 @@ static uint32_t schedule(struct sim_control_call *call, void *params, uint32_t s
 
 	if (!object || (!object->is_group && !object->is_channel))
 		return NV_ERR_INVALID_OBJECT_HANDLE;
+	sim_sched_advance(call->sim, object->gpu);
 	if (object->is_channel)
 		schedule_one(object, enable);
 	for (struct sim_object *o = call->client->objects; o; o = o->hh.next) {
@@ -68,6 +74,7 @@ static uint32_t set_timeslice(struct sim_control_call *call, void *params, uint3
 
 	if (!object || !object->is_group)
 		return NV_ERR_INVALID_OBJECT_HANDLE;
+	sim_sched_advance(call->sim, object->gpu);
 	object->timeslice_us = get_u64(params, 0);
 	return NV_OK;
 }
@@ -135,6 +142,15 @@ const struct sim_control sim_sched_controls[] = {
 	{ 0xa06c0107, 4, interleave, "NVA06C_SET_INTERLEAVE_LEVEL" },
 	{ 0xa06c0110, 1, interleave, "NVA06C_MAKE_REALTIME" },
 	{ 0x208f0403, 16, channel_state, "NV208F_FIFO_GET_CHANNEL_STATE" },
+	/* context-switch records */
+	{ 0x20801238, 24, sim_events_bind, "GR_FECS_BIND_EVTBUF_FOR_UID_V2" },
+	{ 0x90cd0101, 8, sim_events_enable, "EVENT_BUFFER_ENABLE_EVENTS" },
+	{ 0x90cd0102, 8, sim_events_get, "EVENT_BUFFER_UPDATE_GET" },
+	{ 0x90cd0104, 0, sim_events_flush, "EVENT_BUFFER_FLUSH" },
+	/* of the simulator alone: sim/runlist.h */
+	{ SIM_CTRL_SUBMIT, SUBMIT_SIZE, sim_sched_submit, "SIM_SUBMIT" },
+	{ SIM_CTRL_QUERY, QUERY_SIZE, sim_sched_query, "SIM_QUERY" },
+	{ SIM_CTRL_READ_EVENTS, EVENTS_SIZE, sim_events_read, "SIM_READ_EVENTS" },
 	/* administrators only; nothing is simulated behind them */
 	{ 0x2080110c, 0, admin_only, "FIFO_GET_CHANNEL_MEM_INFO" },
 	{ 0x20801119, 0, admin_only, "FIFO_GET_ALLOCATED_CHANNELS" },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Event buffers with context-switch records: class 0x90cd. Facts: open-gpu-kernel-modules 580.142, cl90cd.h, cl90cdfecs.h,
  * ctrl90cd.h, src/kernel/gpu/gr/fecs_event_list.c (who sees what); a bound buffer has room for EVENTS_ROOM records. */
-#include "sim/sched.h"
+#include "sim/runlist.h"
 
 #include <stdio.h>
 #include <stdlib.h>

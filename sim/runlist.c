@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The run list of the simulated GPUs; see sim/sched.h. Under the sim's lock, all of it. */
-#include "sim/sched.h"
+/* The run list of the simulated GPUs; see sim/runlist.h. Under the sim's lock, all of it. */
+#include "sim/runlist.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 
 #define SWITCH_NS 84000u
+#define TIMESLICE_NS 2000000
 #define CLOSE_NS 500000
 #define OPEN_NS 300000
 
@@ -60,9 +61,10 @@ static void look(struct sim *sim, struct run_list *l)
 			continue;
 		}
 		w->can_run = channel->enabled && channel->scheduled && w->left_ns;
-		w->timeslice_ns = 2000000;
+		/* 0 is 1 us to the hardware (dev_ram.h) */
+		w->timeslice_ns = TIMESLICE_NS;
 		if (channel->parent && channel->parent->is_group)
-			w->timeslice_ns = channel->parent->timeslice_us * 1000 ? channel->parent->timeslice_us * 1000 : 1000;
+			w->timeslice_ns = channel->parent->timeslice_us ? channel->parent->timeslice_us * 1000 : 1000;
 		at = &w->next;
 	}
 }
@@ -72,25 +74,25 @@ static bool is_of(const struct work *w, uint32_t group_client, uint32_t group)
 	return w->group_client == group_client && w->group == group;
 }
 
-/* The next work that can run of another group than the resident one, in the order of the list; NULL: none. */
+/* The next work that can run, in turn; not of the group that is resident. NULL: none. */
 static struct work *next_group(const struct run_list *l)
 {
-	struct work *first = NULL;
+	struct work *first = NULL, *own = NULL;
 	bool passed = false;
 
 	for (struct work *w = l->works; w; w = w->next) {
 		if (is_of(w, l->group_client, l->group)) {
 			passed = true;
+			if (w->can_run && !l->is_resident && !own)
+				own = w;
 			continue;
 		}
-		if (!w->can_run)
-			continue;
-		if (passed)
+		if (w->can_run && passed)
 			return w;
-		if (!first)
+		if (w->can_run && !first)
 			first = w;
 	}
-	return first;
+	return first ? first : own;
 }
 
 static struct work *resident_work(const struct run_list *l)
@@ -135,14 +137,13 @@ static void enter(struct run_list *l, const struct work *w)
 /* One stretch in which nothing changes, to end_ns at the most. */
 static void stretch(struct sim *sim, const struct sim_gpu *gpu, struct run_list *l, uint64_t end_ns)
 {
-	struct work *w = resident_work(l);
-	struct work *other = next_group(l);
 	uint64_t until = end_ns;
+	struct work *w, *other;
 
-	if (l->is_resident && !may_stay(sim, l)) {
+	if (l->is_resident && !may_stay(sim, l))
 		leave(sim, gpu, l);
-		w = NULL;
-	}
+	w = resident_work(l);
+	other = next_group(l);
 	if (l->is_resident && l->now_ns < l->ready_ns) {
 		until = l->ready_ns < until ? l->ready_ns : until;
 		l->switching_ns += until - l->now_ns;
@@ -158,17 +159,8 @@ static void stretch(struct sim *sim, const struct sim_gpu *gpu, struct run_list 
 		enter(l, other);
 		return;
 	}
-	if (!w && (w = l->is_resident ? NULL : resident_work(l)) == NULL) {
-		struct work *again = NULL;
-
-		/* the one that was here last may be alone with work, after it was stopped */
-		for (struct work *k = l->works; k && !l->is_resident; k = k->next)
-			if (k->can_run)
-				again = k;
-		if (again)
-			enter(l, again);
-		else
-			l->now_ns = end_ns;
+	if (!w) {
+		l->now_ns = end_ns;
 		return;
 	}
 	if (other && l->slice_end_ns < until)
@@ -181,6 +173,7 @@ static void stretch(struct sim *sim, const struct sim_gpu *gpu, struct run_list 
 		w->left_ns -= until - l->now_ns;
 	w->can_run = w->left_ns != 0;
 	l->now_ns = until;
+	/* alone, it begins the next timeslice at once */
 	if (!other && l->now_ns >= l->slice_end_ns)
 		l->slice_end_ns = l->now_ns + w->timeslice_ns;
 }

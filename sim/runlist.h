@@ -8,8 +8,8 @@
  *
  * A real program makes work through its mapped channels and doorbell, which no simulator can see. So there are controls
  * of the simulator alone: */
-#ifndef FG_SIM_SCHED_H
-#define FG_SIM_SCHED_H
+#ifndef FG_SIM_RUNLIST_H
+#define FG_SIM_RUNLIST_H
 
 #include "sim/rm.h"
 
