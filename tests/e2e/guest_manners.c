@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 static char **program;
 
@@ -417,6 +419,57 @@ static void case_no_ledger(void)
 	CHECK(strstr(text, "cannot open the slice's ledger path=/dev/slice/ledger errno=2"));
 }
 
+/* Devices by number, as the driver's own are. Opened by name only: there is no driver behind them, so a call that is
+ * let through fails with EBADF. */
+static int call_number(unsigned int major_number, unsigned int minor_number)
+{
+	int fd, error;
+
+	if (mknod("/dev/node", S_IFCHR | 0600, makedev(major_number, minor_number)) < 0)
+		_exit(77);	/* not as a user */
+	fd = open("/dev/node", O_PATH | O_CLOEXEC);
+	CHECK(fd >= 0);
+	error = guest_good_call(fd);
+	CHECK_EQUAL(close(fd), 0);
+	CHECK_EQUAL(unlink("/dev/node"), 0);
+	return error;
+}
+
+static void numbers(int ctl, int uvm, int modeset)
+{
+	CHECK_EQUAL(call_number(195, 255), ctl);
+	CHECK_EQUAL(call_number(195, 254), modeset);
+	CHECK_EQUAL(call_number(511, 0), uvm);
+	CHECK_EQUAL(call_number(511, 1), uvm);
+	CHECK_EQUAL(call_number(510, 0), EBADF);
+	CHECK_EQUAL(call_number(1, 3), EBADF);
+	CHECK_EQUAL(call_number(226, 128), EBADF);
+}
+
+static void case_numbers(void)
+{
+	/* The request is none of UVM's or of a GPU's. */
+	numbers(EBADF, EINVAL, EACCES);
+	CHECK_EQUAL(call_number(195, 0), EINVAL);
+	CHECK_EQUAL(guest_slots(), 1);
+}
+
+static void case_numbers_no_ledger(void)
+{
+	numbers(EACCES, EACCES, EACCES);
+	CHECK_EQUAL(call_number(195, 0), EACCES);
+}
+
+/* A kernel that cannot wipe a page in forked children (before Linux 4.14). */
+static void case_fork_old_kernel(void)
+{
+	char *words[] = { program[0], (char *)"fork", NULL };
+
+	forbid(SYS_madvise);
+	execv(words[0], words);
+	CHECK(!"exec");
+}
+
 static const struct guest_case cases[] = {
 	{ "early", case_early },
 	{ "bad-pointer", case_bad_pointer },
@@ -425,6 +478,7 @@ static const struct guest_case cases[] = {
 	{ "others", case_others },
 	{ "fork", case_fork },
 	{ "fork-threads", case_fork_threads },
+	{ "fork-old-kernel", case_fork_old_kernel },
 	{ "vfork", case_vfork },
 	{ "exec", case_exec },
 	{ "once", case_once },
@@ -432,6 +486,8 @@ static const struct guest_case cases[] = {
 	{ "main-ends", case_main_ends },
 	{ "signals", case_signals },
 	{ "closed", case_closed },
+	{ "numbers", case_numbers },
+	{ "numbers-no-ledger", case_numbers_no_ledger },
 	{ "no-ledger", case_no_ledger },
 	{ NULL, NULL },
 };

@@ -89,6 +89,18 @@ static void make_devices(void)
 		fail("mount /dev/null");
 }
 
+/* A /proc/devices where UVM has a number. */
+static void make_majors(void)
+{
+	make_file("/dev/devices");
+	write_text("/dev/devices", "Character devices:\n  1 mem\n195 nvidia\n511 nvidia-uvm\n\n"
+				   "Block devices:\n510 nvidia-uvm\n");
+	if (mount("/dev/devices", "/proc/devices", NULL, MS_BIND, NULL) < 0) {
+		printf("skipped: no mount in /proc: %s\n", strerror(errno));
+		exit(77);
+	}
+}
+
 static void copy_file(const char *from, const char *to)
 {
 	char buffer[65536];
@@ -175,6 +187,7 @@ int main(int argc, char **argv)
 	mib = strtoul(argv[2], NULL, 10);
 	enter_namespace();
 	make_devices();
+	make_majors();
 	if (mkdir("/dev/slice", 0700) < 0)
 		fail("/dev/slice");
 	copy_file(argv[1], "/dev/slice/libfracgpu.so");
