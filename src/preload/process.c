@@ -60,14 +60,13 @@ enum process_kind process_kind(void)
 void process_lock(sigset_t *saved)
 {
 	struct process *process = process_get();
-	int32_t pid = sys_getpid();
 	uint32_t state = 0;
 	const uint64_t all = UINT64_MAX;
 
 	SYS_CALL(SYS_rt_sigprocmask, SIG_BLOCK, &all, saved, sizeof(all));
 	/* the lock may have been held by a thread that fork() did not copy */
-	if (process == &fallback && fallback.pid != pid)
-		fallback = (struct process){ .pid = pid };
+	if (process == &fallback && fallback.pid != sys_getpid())
+		fallback = (struct process){ .pid = 0 };
 	if (__atomic_compare_exchange_n(&process->lock, &state, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return;
 	while (__atomic_exchange_n(&process->lock, 2, __ATOMIC_ACQUIRE))
