@@ -7,7 +7,7 @@
 
 #include "base/size.h"
 #include "sim/rm.h"
-#include "models.h"
+#include "sim/models.h"
 
 static const struct {
 	const char *id, *text;
