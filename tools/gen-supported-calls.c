@@ -71,7 +71,7 @@ static void print_head(FILE *out)
 		"# Supported drivers and calls\n\n"
 		"Drivers: %s. Another version is refused.\n\n"
 		"A call, a class or a UVM request that stands in no table is refused. A control that stands in no\n"
-		"table passes, unless bit 15 of its number is set. docs/howto-add-call.md says how to add a row.\n\n",
+		"table passes, unless bits 15 and 14 of its number are set. docs/howto-add-call.md says how to add a row.\n\n",
 		abi_supported());
 }
 

@@ -158,8 +158,9 @@ struct abi_row {
 const struct abi_call *abi_call_find(const struct abi_layout *layout, enum abi_device device, uint32_t request);
 
 /* The row of a class, a control, a UVM request; NULL when there is none. Unknown classes and UVM requests are to be
- * refused. Unknown controls pass (none of them gives memory), except that commands with bit 15 set ("legacy GSS",
- * forwarded to firmware unseen) pass only where a row names them. */
+ * refused. Unknown controls pass (none of them gives memory). Of the commands with bit 15 set ("legacy GSS", forwarded to
+ * firmware unseen; NVML and libcuda use different ones at each release) those with bit 14 set too, which need
+ * CAP_SYS_ADMIN, pass only where a row names them. */
 const struct abi_row *abi_class_find(uint32_t class_id);
 const struct abi_row *abi_control_find(uint32_t command);
 const struct abi_row *abi_uvm_find(uint32_t request);
@@ -170,8 +171,8 @@ const struct abi_row *abi_classes(size_t *ret_count);
 const struct abi_row *abi_controls(size_t *ret_count);
 const struct abi_row *abi_uvm_calls(size_t *ret_count);
 
-/* Whether a control command may be used by a tenant at all: has a row that is not ABI_REFUSE, or has no row and no
- * side door (bit 15). */
+/* Whether a control command may be used by a tenant at all: has a row that is not ABI_REFUSE, or has no row and is
+ * not of the privileged half of the legacy commands (bits 15 and 14). */
 bool abi_control_is_allowed(uint32_t command);
 
 /* Fixed layouts (the same at every version): offset of a field, size of the structure. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The controls that mean something to us. All others pass, unless they have bit 15 set: no control gives
+/* The controls that mean something to us. All others pass, unless they have bits 15 and 14 set: no control gives
  * memory. Refused are those that keep memory out of the ledger's sight, that reach channels of other clients,
  * and that change the GPU for everybody. */
 #include "abi/tables.h"
@@ -11,7 +11,7 @@
 #define RECORDED "recorded from "
 
 /* Commands with this bit go to the GPU's firmware unseen, without a check whose object it is. */
-#define SIDE_DOOR 0x8000u
+#define SIDE_DOOR 0xc000u	/* both bits: the privileged half of the legacy commands */
 
 static const struct abi_row controls[] = {
 	{ 0x00000278, ABI_REFUSE, 0, "NV0000_CTRL_CMD_GPU_MODIFY_DRAIN_STATE",
@@ -193,5 +193,5 @@ bool abi_control_is_allowed(uint32_t command)
 
 	if (row)
 		return row->effect != ABI_REFUSE;
-	return !(command & SIDE_DOOR);
+	return (command & SIDE_DOOR) != SIDE_DOOR;
 }

@@ -133,21 +133,26 @@ static struct answer alloc_vidmem(struct op *op, struct alloc *alloc)
 	return alloc_reply(op, alloc, value);
 }
 
-/* NV_SEMAPHORE_SURFACE (0xda) keeps the memory it is made from: hSemaphoreMem@0, hMaxSubmittedMem@4 (cl00da.h, 535 on;
- * kernel/mem_mgr/sem_surf.c dups both). Other classes that keep memory are refused: docs/design.md says why. */
+/* Two classes keep the memory that their parameters name. NV_SEMAPHORE_SURFACE: hSemaphoreMem@0, hMaxSubmittedMem@4
+ * (cl00da.h, 535 on; kernel/mem_mgr/sem_surf.c dups both). NV_MEMORY_MAPPER: hSemaphoreSurface@0 (cl00fe.h, 525 on;
+ * mem_mapper.c dups it). The others are refused: docs/design.md says why. */
 static struct answer alloc_reference(struct op *op, struct alloc *alloc, const struct abi_row *row)
 {
-	enum { SEMAPHORE_SURFACE = 0xda };
+	enum { SEMAPHORE_SURFACE = 0xda, MEMORY_MAPPER = 0xfe };
 	struct hold source, hold = { .kind = HOLD_MEMORY };
+	bool surface = row->number == SEMAPHORE_SURFACE;
 	struct booking booking;
+	uint32_t kept, second;
 	bool ok;
 	int value;
 
-	if (row->number != SEMAPHORE_SURFACE || !alloc->params_address)
+	if ((!surface && row->number != MEMORY_MAPPER) || !alloc->params_address)
 		return alloc_refuse(op, alloc, NV_ERR_NOT_SUPPORTED, LEDGER_REFUSED_CLASS);
-	if (get_u32(alloc->params, 4) && get_u32(alloc->params, 4) != get_u32(alloc->params, 0))
+	kept = get_u32(alloc->params, 0);
+	second = surface ? get_u32(alloc->params, 4) : 0;
+	if (second && second != kept)
 		return alloc_refuse(op, alloc, NV_ERR_NOT_SUPPORTED, LEDGER_REFUSED_CLASS);
-	if (!op_pin(op, alloc_field(alloc, ALLOC_ROOT), get_u32(alloc->params, 0), &booking, &source))
+	if (!op_pin(op, alloc_field(alloc, ALLOC_ROOT), kept, &booking, &source))
 		return alloc_refuse(op, alloc, NV_ERR_INSUFFICIENT_RESOURCES, LEDGER_REFUSED_FULL);
 	value = alloc_run(op, alloc, &ok);
 	if (ok && booking.charge) {

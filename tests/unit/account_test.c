@@ -299,9 +299,15 @@ static void test_unmap_mappings(void **state)
 	for (uint64_t i = 0; i < 4; i++)
 		range(HOLD_MAPPING, OWNER, 0x10000 + i * 0x1000, 0x1000, charge(1, MIB));
 	range(HOLD_MAPPING, OWNER, UINT64_MAX - 10, 0x1000, charge(1, MIB));
-	account_unmap(a, HOLD_MAPPING, OWNER, 0x10800, 0x800);	/* starts in none */
+	account_unmap(a, HOLD_MAPPING, OWNER, 0x10800, 0x800);	/* the end of the first */
 	assert_whole(5 * MIB, 0);
-	account_unmap(a, HOLD_MAPPING, OWNER, 0x10800, 0x1000);	/* the second starts in it */
+	account_unmap(a, HOLD_MAPPING, OWNER, 0x10400, 0x1000);	/* the rest of its end, the start of the second */
+	assert_whole(5 * MIB, 0);
+	account_unmap(a, HOLD_MAPPING, OWNER, 0x10200, 0x100);	/* out of the middle of what is left: two pieces */
+	assert_whole(5 * MIB, 0);
+	account_unmap(a, HOLD_MAPPING, OWNER, 0x10000, 0x200);
+	assert_whole(5 * MIB, 0);
+	account_unmap(a, HOLD_MAPPING, OWNER, 0x10300, 0x100);	/* the last piece of the first */
 	assert_whole(4 * MIB, 0);
 	account_unmap(a, HOLD_MAPPING, OWNER, 0, UINT64_MAX);
 	assert_whole(0, 0);
