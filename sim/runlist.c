@@ -239,16 +239,22 @@ uint32_t sim_sched_submit(struct sim_control_call *call, void *params, uint32_t 
 
 uint32_t sim_sched_query(struct sim_control_call *call, void *params, uint32_t size)
 {
+	uint32_t channel = get_u32(params, QUERY_CHANNEL);
+	uint64_t left = 0, busy = 0;
 	struct run_list *l;
-	struct work *w;
 
 	if (!call->gpu)
 		return NV_ERR_INVALID_OBJECT_HANDLE;
 	sim_sched_advance(call->sim, call->gpu);
 	l = &lists[call->gpu->index];
-	w = find_work(call, params);
-	put_u64(params, QUERY_LEFT, w ? w->left_ns : 0);
-	put_u64(params, QUERY_BUSY, w ? w->busy_ns : 0);
+	for (const struct work *w = l->works; w; w = w->next) {
+		if (w->client != get_u32(params, QUERY_CLIENT) || (channel && w->channel != channel))
+			continue;
+		left = left == SIM_ENDLESS || w->left_ns == SIM_ENDLESS ? SIM_ENDLESS : left + w->left_ns;
+		busy += w->busy_ns;
+	}
+	put_u64(params, QUERY_LEFT, left);
+	put_u64(params, QUERY_BUSY, busy);
 	put_u64(params, QUERY_NOW, l->now_ns);
 	put_u64(params, QUERY_SWITCHING, l->switching_ns);
 	put_u64(params, QUERY_TOTAL, l->total_ns);

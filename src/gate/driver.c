@@ -19,7 +19,6 @@
 #define LOOK_NS (100 * MS)	/* how often settings, processes and channels are looked at anyhow */
 #define METER_NS (2 * MS)	/* how often the meter is asked who wants the GPU, while there are several */
 #define BACKOFF_NS (1000 * MS)	/* after a call that failed: a wedged GPU must not be called in a loop */
-#define CLOSE_NS (6 * MS / 10)	/* what a slice may run on after its gate was told to close */
 
 enum { STALL_MS = 5000 };
 
@@ -49,6 +48,7 @@ struct desk {
 	struct meter meter;
 	struct meter_reader reader;
 	bool tried_meter;
+	bool pids_fit;			/* the meter has seen a process of ours: who it has not seen has not run */
 	uint64_t apply_after_ns;	/* back-off */
 	uint64_t pids_at_ns, reassert_at_ns;
 	struct lane lanes[ARBITER_SLICES];
@@ -285,10 +285,12 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 	bool wants = lane->channels != 0;
 	uint64_t raw;
 
-	if (lane->since_ns && lane->open)
+	if (lane->since_ns && lane->open && now > lane->since_ns)
 		lane->possible_ns += now - lane->since_ns;
-	lane->since_ns = now;
-	if (exact && meter_has_seen(&desk->meter, (uint32_t)slice)) {
+	if (now > lane->since_ns)
+		lane->since_ns = now;
+	desk->pids_fit |= exact && meter_has_seen(&desk->meter, (uint32_t)slice);
+	if (exact && desk->pids_fit) {
 		raw = meter_slice_ns(&desk->meter, (uint32_t)slice, now);
 		if (raw > lane->raw_ns) {
 			lane->busy_ns += min_u64(raw - lane->raw_ns, lane->possible_ns);
@@ -307,6 +309,7 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, uint64_t now)
 {
 	struct gate_set *set = &d->guard.shared->sets[gpu];
+	uint64_t after;
 	int result;
 
 	if (now < desk->apply_after_ns)
@@ -318,14 +321,17 @@ static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, ui
 	}
 	if (result < 0)
 		desk->apply_after_ns = now + BACKOFF_NS;
+	after = now_monotonic();
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		struct lane *lane = &desk->lanes[i];
 		bool is_open = open >> i & 1;
 
 		if (!lane->used)
 			continue;
-		if (lane->open && !is_open)
-			lane->possible_ns += CLOSE_NS;
+		/* a gate closes when the call returns, and opens any time before */
+		if ((lane->open || is_open) && after > lane->since_ns)
+			lane->possible_ns += after - lane->since_ns;
+		lane->since_ns = after;
 		lane->open = is_open;
 	}
 	return result;

@@ -54,15 +54,11 @@ static void query(uint32_t client, uint32_t channel, uint8_t params[QUERY_SIZE])
 static uint64_t busy_ns(const struct tenant *t, uint64_t *ret_now)
 {
 	uint8_t params[QUERY_SIZE];
-	uint64_t sum = 0;
 
-	for (uint32_t i = 0; i < t->count; i++) {
-		query(t->client, t->channels[i], params);
-		sum += get_u64(params, QUERY_BUSY);
-	}
+	query(t->client, 0, params);
 	if (ret_now)
 		*ret_now = get_u64(params, QUERY_NOW);
-	return sum;
+	return get_u64(params, QUERY_BUSY);
 }
 
 static void submit(uint32_t client, uint32_t channel, uint64_t ns)
