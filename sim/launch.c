@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -23,6 +24,7 @@
 #include "base/cleanup.h"
 #include "sim/serve.h"
 
+#define CHARDEV_LIBRARY "libfracgpu-sim-chardev.so"
 #define SIM_MOUNT "/dev/.fracgpu-sim"
 
 struct launched {
@@ -230,12 +232,33 @@ static int start_server(struct sim *sim, struct launched *l, struct error *err)
 
 /* ---- the program ---- */
 
+/* Programs that look at the type of the device files are shown character devices: chardev.c. The library is beside this
+ * program in the build tree, and where it is installed. */
+static void preload_chardev(void)
+{
+	const char *others = getenv("LD_PRELOAD");
+	char path[512], value[4096];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - sizeof("/" CHARDEV_LIBRARY));
+	char *name;
+
+	path[length > 0 ? length : 0] = '\0';
+	name = strrchr(path, '/');
+	strcpy(name ? name + 1 : path, CHARDEV_LIBRARY);
+	if (!name || access(path, R_OK) < 0)
+		snprintf(path, sizeof(path), "%s/%s", CHARDEV_FOLDER, CHARDEV_LIBRARY);
+	if (access(path, R_OK) < 0)
+		return;		/* the files are what they are */
+	if (snprintf(value, sizeof(value), "%s%s%s", path, others ? ":" : "", others ? others : "") < (int)sizeof(value))
+		setenv("LD_PRELOAD", value, 1);
+}
+
 static void __attribute__((noreturn)) run_program(char **argv, const sigset_t *mask, pid_t launcher)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != launcher)
 		_exit(1);
 	sigprocmask(SIG_SETMASK, mask, NULL);
+	preload_chardev();
 	execvp(argv[0], argv);
 	fprintf(stderr, "fracgpu-sim: cannot run '%s': %s\n", argv[0], strerror(errno));
 	_exit(errno == ENOENT ? 127 : 126);

@@ -24,16 +24,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "sim/inodes.h"
+
 enum {
 	WORKERS = 8,
 	WORKER_STACK = 1 << 20,
 	QUEUE_BACKGROUND = 4096,	/* FUSE requests in the background: closes are, and must not be held up */
 	ASK_SERIAL = 0x46ff,		/* ioctl that our own process asks its files with; no size, no direction */
 };
-
-/* Inodes. Not small numbers, since one is looked for in /proc/PID/maps, where device numbers cannot be trusted. */
-#define INODE_BASE 0x6672616367000000ull
-enum { INODE_CTL = 1, INODE_UVM, INODE_UVM_TOOLS, INODE_STATE, INODE_GPU = 16 };
 
 /* Larger than any address: a page of managed memory is at the offset that is its address. */
 #define FILE_BYTES (1ull << 62)
