@@ -63,6 +63,8 @@ struct sim_memory *sim_memory_new(struct sim_gpu *gpu, uint64_t bytes)
 		return NULL;
 	*memory = (struct sim_memory){ .refs = 1, .bytes = bytes, .gpu = gpu };
 	gpu->used_bytes += bytes;
+	if (gpu->used_bytes > gpu->peak_bytes)
+		gpu->peak_bytes = gpu->used_bytes;
 	return memory;
 }
 

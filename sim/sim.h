@@ -40,7 +40,8 @@ struct sim_gpu {
 	uint32_t gpu_id;
 	uint32_t pci_domain, pci_bus, pci_slot;
 	char uuid[48];			/* "GPU-..." */
-	uint64_t used_bytes;		/* of the heap: memory, contexts, managed */
+	uint64_t used_bytes;		/* of the heap: memory, contexts */
+	uint64_t peak_bytes;		/* the most there ever was, managed memory as at the looks at the state */
 };
 
 struct sim;		/* the whole driver; sim/rm.h */
