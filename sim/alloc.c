@@ -15,7 +15,7 @@ enum {
 	SHARE_CLIENT = 0, SHARE_OBJECT = 4, SHARE_TARGET = 8, SHARE_MASK = 12, SHARE_TYPE = 16, SHARE_ACTION = 18,
 	SHARE_TYPE_ALL = 1, SHARE_TYPE_CLIENT = 3, SHARE_REVOKE = 1, SHARE_RIGHT_DUP = 1,
 	CLASS_MEMORY_SYSTEM = 0x3e, CLASS_VIDMEM = 0x40, CLASS_VIRTUAL = 0x50a0,
-	CLASS_EXTENDED = 0x42,
+	CLASS_EXTENDED = 0x42, CLASS_SEMAPHORE_SURFACE = 0xda, CLASS_FABRIC = 0xf8,
 };
 
 static uint32_t client_new(struct sim_caller *caller, uint32_t *handle)
@@ -121,6 +121,26 @@ static uint32_t channel_init(struct sim *sim, struct sim_object *object, const u
 	return NV_OK;
 }
 
+/* Classes that keep memory of others: a semaphore surface its semaphores (class/cl00da.h), fabric memory what it maps
+ * (class/cl00f8.h, where a field grew at 535). */
+static uint32_t reference_init(struct sim *sim, struct sim_object *object, const uint8_t *params, size_t size)
+{
+	bool grown = abi_version_compare(sim->version, (struct abi_version){ 535, 0, 0 }) >= 0;
+	size_t at = object->class_id == CLASS_FABRIC ? (grown ? 40 : 32) : 0;
+	struct sim_object *kept;
+
+	if (object->class_id != CLASS_FABRIC && object->class_id != CLASS_SEMAPHORE_SURFACE)
+		return NV_ERR_NOT_SUPPORTED;	/* imports: of what another host or process exported */
+	if (size < at + 4)
+		return NV_ERR_INVALID_ARGUMENT;
+	kept = sim_object_find(object->client, get_u32(params, at));
+	if (!kept || !kept->memory)
+		return NV_ERR_OBJECT_NOT_FOUND;
+	object->memory = kept->memory;
+	object->memory->refs++;
+	return NV_OK;
+}
+
 static uint32_t object_init(struct sim_caller *caller, struct sim_object *object, enum abi_effect effect,
 			    uint8_t *params, size_t size)
 {
@@ -131,6 +151,8 @@ static uint32_t object_init(struct sim_caller *caller, struct sim_object *object
 		return vidmem_init(object, params, size);
 	case ABI_CLASS_GROUP:
 		return group_init(object);
+	case ABI_CLASS_REFERENCE:
+		return reference_init(caller->sim, object, params, size);
 	case ABI_CLASS_CHANNEL:
 		return channel_init(caller->sim, object, params, size);
 	default:

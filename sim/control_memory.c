@@ -184,13 +184,14 @@ static uint32_t gpu_get_pids(struct sim_control_call *call, void *params, uint32
 	return NV_OK;
 }
 
-/* _gpuCollectMemInfo: by how many names the memory has, and whether this one made it. */
+/* _gpuCollectMemInfo: by how many names the memory has, and whether this one made it. Other classes that keep memory do
+ * not count. */
 static void memory_of_client(const struct sim_client *client, const struct sim_gpu *gpu, uint8_t *entry)
 {
 	for (const struct sim_object *object = client->objects; object; object = object->hh.next) {
 		uint32_t at = MEM_PRIVATE;
 
-		if (!object->memory || object->gpu != gpu)
+		if (object->class_id != 0x40 || object->gpu != gpu)
 			continue;
 		if (object->memory->refs > 1)
 			at = object->owns_memory ? MEM_OWNED : MEM_DUPED;

@@ -19,10 +19,12 @@ static void print_gpus(FILE *f, struct sim *sim)
 		struct sim_gpu *gpu = &sim->gpus[i];
 		uint64_t managed = sim_managed(sim, gpu);
 
+		if (gpu->used_bytes + managed > gpu->peak_bytes)
+			gpu->peak_bytes = gpu->used_bytes + managed;
 		fprintf(f, "%s\n    {\"model\": \"%s\", \"uuid\": \"%s\", \"total\": %" PRIu64 ", \"heap\": %" PRIu64
-			   ", \"used\": %" PRIu64 ", \"managed\": %" PRIu64 ", \"free\": %" PRIu64 "}",
+			   ", \"used\": %" PRIu64 ", \"managed\": %" PRIu64 ", \"free\": %" PRIu64 ", \"peak\": %" PRIu64 "}",
 			i ? "," : "", gpu->model.id, gpu->uuid, gpu->model.total_bytes, sim_gpu_heap(gpu), gpu->used_bytes,
-			managed, sim_gpu_free(sim, gpu));
+			managed, sim_gpu_free(sim, gpu), gpu->peak_bytes);
 	}
 	fprintf(f, "\n  ],\n");
 }
@@ -64,7 +66,7 @@ static void print_clients(FILE *f, const struct sim *sim)
 
 		for (const struct sim_object *o = client->objects; o; o = o->hh.next) {
 			objects++;
-			bytes += o->memory ? o->memory->bytes : 0;
+			bytes += o->memory && o->class_id == 0x40 ? o->memory->bytes : 0;
 		}
 		fprintf(f, "%s\n    {\"handle\": %u, \"pid\": %d, \"file\": %u, \"objects\": %u, \"bytes\": %" PRIu64
 			   ", \"groups\": [", comma, client->handle, client->pid, client->file->serial, objects, bytes);

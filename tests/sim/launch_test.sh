@@ -67,8 +67,8 @@ no_mounts
 
 # the program sees all of /dev, and the outside nothing new
 status 0 "$sim" --gpu h200,p100 -- sh -c '
-	test -f /dev/nvidiactl && test -f /dev/nvidia0 && test -f /dev/nvidia1 && test ! -e /dev/nvidia2 &&
-	test -f /dev/nvidia-uvm && test -f /dev/nvidia-uvm-tools && test -c /dev/null && test -d /dev/shm &&
+	test -e /dev/nvidiactl && test -e /dev/nvidia0 && test -e /dev/nvidia1 && test ! -e /dev/nvidia2 &&
+	test -e /dev/nvidia-uvm && test -e /dev/nvidia-uvm-tools && test -c /dev/null && test -d /dev/shm &&
 	test -L /dev/fd && echo x >/dev/null && test ! -e /dev/.fracgpu-sim'
 [ "$before" = "$(ls /dev)" ] || fail "the outside sees another /dev"
 if command -v python3 >/dev/null; then
@@ -131,7 +131,7 @@ if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
 	# shellcheck disable=SC2086
 	if $user sh -c ': <>/dev/fuse' 2>/dev/null && $user unshare -U true 2>/dev/null; then
 		# shellcheck disable=SC2086,SC2016
-		status 5 $user "$work/fracgpu-sim" -- sh -c 'test "$(id -u)" -eq 65534 && test -f /dev/nvidiactl && exit 5'
+		status 5 $user "$work/fracgpu-sim" -- sh -c 'test "$(id -u)" -eq 65534 && test -e /dev/nvidiactl && exit 5'
 	else
 		echo "no test as a user: it may not open /dev/fuse" >&2
 	fi

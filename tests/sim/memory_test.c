@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -270,11 +271,55 @@ static void test_vid_heap(struct test_rm *rm)
 	}
 }
 
+/* ALLOC_MEMORY, on a GPU's own file, never gives video memory. */
+static void test_alloc_memory(struct test_rm *rm)
+{
+	uint8_t args[56] = { 0 };
+	uint64_t before = free_bytes(rm);
+
+	put_u32(args, 0, rm->client);
+	put_u32(args, 4, rm->device);
+	put_u32(args, 12, 0x40);
+	put_u64(args, 32, 16 * MIB - 1);
+	CHECK_EQUAL(test_rm_call(rm->ctl, NV_ESC_RM_ALLOC_MEMORY, args, sizeof(args)), -EINVAL);
+	CHECK_EQUAL(test_rm_call(rm->gpu, NV_ESC_RM_ALLOC_MEMORY, args, sizeof(args)), 0);
+	CHECK_EQUAL(get_u32(args, 40), NV_OK);
+	CHECK_EQUAL(free_bytes(rm), before);
+	CHECK_EQUAL(test_rm_free(rm, rm->client, get_u32(args, 8)), NV_OK);
+}
+
+/* The 32-bit entry of the kernel leads to the same calls. */
+static void test_compat(struct test_rm *rm)
+{
+#ifdef __x86_64__
+	uint64_t before = free_bytes(rm);
+	uint32_t object = 0;
+	uint8_t *args = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	long r;
+
+	CHECK(args != MAP_FAILED);
+	CHECK_EQUAL(try_vidmem(rm, 2 * MIB, &object), NV_OK);
+	put_u32(args, FREE_ROOT, rm->client);
+	put_u32(args, FREE_OBJECT, object);
+	__asm__ volatile("int $0x80" : "=a"(r)
+			 : "a"(54L), "b"((long)rm->ctl), "c"((long)abi_request(NV_ESC_RM_FREE, FREE_SIZE)),
+			   "d"((long)args) : "memory", "r8", "r9", "r10", "r11");
+	if (r == -ENOSYS) {
+		fputs("no 32-bit calls in this kernel: not tested\n", stderr);
+		test_rm_free(rm, rm->client, object);
+	} else {
+		CHECK_EQUAL(r, 0);
+	}
+	CHECK_EQUAL(free_bytes(rm), before);
+	munmap(args, 4096);
+#endif
+}
+
 int main(void)
 {
 	static void (*const tests[])(struct test_rm *) = {
 		test_requests, test_xfer, test_sizes, test_location, test_full, test_handles, test_tree, test_files,
-		test_registered_ctl, test_death, test_info, test_vid_heap,
+		test_registered_ctl, test_death, test_info, test_vid_heap, test_alloc_memory, test_compat,
 	};
 	struct test_rm rm;
 	uint64_t before;

@@ -138,6 +138,23 @@ static void test_export(struct test_rm *rm)
 	CHECK_EQUAL(free_bytes(rm), before);
 }
 
+/* Classes that keep memory without being memory. */
+static void test_reference(struct test_rm *rm)
+{
+	uint64_t before = free_bytes(rm);
+	uint32_t object = vidmem(rm, 4 * MIB);
+	uint32_t surface[4] = { object };
+	uint32_t keeper = 0;
+
+	CHECK_EQUAL(test_rm_alloc(rm, rm->client, rm->device, &keeper, 0xda, surface), NV_OK);
+	check_pid_info(rm, getpid(), 0, 4 * MIB, 0);
+	CHECK_EQUAL(test_rm_free(rm, rm->client, object), NV_OK);
+	check_pid_info(rm, getpid(), 0, 0, 0);
+	CHECK_EQUAL(free_bytes(rm), before - 4 * MIB);
+	CHECK_EQUAL(test_rm_free(rm, rm->client, keeper), NV_OK);
+	CHECK_EQUAL(free_bytes(rm), before);
+}
+
 /* Processes by what they have; the client's, not the caller's. */
 static void test_pids(struct test_rm *rm)
 {
@@ -341,7 +358,7 @@ static void test_argument_in_managed(struct test_rm *rm)
 int main(void)
 {
 	static void (*const tests[])(struct test_rm *) = {
-		test_dup, test_dup_across, test_export, test_pids, test_pid_namespace, test_fork, test_external, test_managed_memory,
+		test_dup, test_dup_across, test_export, test_reference, test_pids, test_pid_namespace, test_fork, test_external, test_managed_memory,
 		test_argument_in_managed,
 	};
 	struct test_rm rm;
