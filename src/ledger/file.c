@@ -87,6 +87,22 @@ static int map(struct ledger_handle *h, bool writable, int flags)
 	return 0;
 }
 
+int file_remap(struct ledger_handle *h)
+{
+	int fd = file_reopen(h);
+	long r;
+
+	if (fd < 0)
+		return fd;
+	r = SYS_CALL(SYS_mmap, h->ledger, sizeof(struct ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	if (r < 0) {
+		sys_close(fd);
+		return (int)r;
+	}
+	LEDGER_STORE(&h->fd, fd);
+	return 0;
+}
+
 /* The path as it stays true after chdir(). */
 static int keep_path(struct ledger_handle *h, const char *path)
 {

@@ -18,6 +18,10 @@ bool file_is_ours(const struct ledger_handle *h);
  * Returns the descriptor, -ESTALE when the path leads to another file, or negative errno. Nothing in h changes. */
 int file_reopen(const struct ledger_handle *h);
 
+/* Open it once more and map that open file at the same address, so that its locks live as long as the mapping.
+ * Returns 0 with h->fd replaced (the old one stays open) or negative errno. */
+int file_remap(struct ledger_handle *h);
+
 /* --- lock.c --- */
 
 /* One byte's lock: command is F_SETLK, F_SETLKW or F_OFD_SETLK, type F_WRLCK or F_UNLCK. Returns 0 or negative
@@ -48,7 +52,7 @@ void lock_leave(struct ledger_handle *h);
 /* Make a slot live. Under the lock. */
 void slot_fill(struct ledger_slot *slot, int32_t pid, uint64_t start_time, const char *name);
 
-/* ledger_reap() but for one slot. Returns how many were freed. */
-uint32_t slots_reap(struct ledger_handle *h, int except);
+/* ledger_reap() with a descriptor that is known to be ours. */
+uint32_t slots_reap(struct ledger_handle *h);
 
 #endif

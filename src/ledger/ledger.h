@@ -4,7 +4,8 @@
  * The file holds a struct ledger: identity, a lock word, the slots of the slice's processes, and the account. Processes
  * come and go at any instruction:
  *  - a slot is alive while its process' open file description (an OFD lock on byte LEDGER_OFD_BYTE + slot) lives.
- *    A forked child that keeps the driver's files open keeps this one too, as the driver's memory itself lives on;
+ *    The mapping holds the open file too, so a program that closes all descriptors keeps its slot. A forked child that
+ *    keeps the driver's files open keeps this one too, as the driver's memory itself lives on;
  *  - the lock word holds the slot that has it; a waiter may steal it when that process is gone (a POSIX lock on byte
  *    LEDGER_PID_BYTE + slot, which no child inherits), and repairs the account.
  * Lock order: the per-process state in struct ledger_handle needs no lock of its own; the lock word is the only lock.

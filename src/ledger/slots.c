@@ -102,12 +102,11 @@ static int slot_seize_any(const struct ledger_handle *h, int fd)
 	return -ENOSPC;
 }
 
-/* Move in: the byte locks are ours. old is the slot we had before the program closed our descriptor, or -1. */
-static void slot_enter(struct ledger_handle *h, int slot, int old)
+/* Move in: the byte locks are ours. */
+static void slot_enter(struct ledger_handle *h, int slot)
 {
 	struct ledger *l = h->ledger;
 	struct ledger_slot *s = &l->slots[slot];
-	struct ledger_slot *was = old >= 0 ? &l->slots[old] : NULL;
 	uint32_t generation;
 	struct self self;
 
@@ -120,50 +119,51 @@ static void slot_enter(struct ledger_handle *h, int slot, int old)
 		account_drop_owner(&l->account, (uint16_t)slot);
 		LEDGER_STORE(&s->state, SLOT_FREE);
 	}
-	slots_reap(h, old);
+	slots_reap(h);
 	slot_fill(s, h->pid, self.start_time, self.name);
-	if (was && was->state == SLOT_LIVE && was->generation == h->generation) {
-		s->calls = was->calls;
-		account_move_owner(&l->account, (uint16_t)old, (uint16_t)slot);
-		LEDGER_STORE(&was->state, SLOT_FREE);
-	}
 	lock_leave(h);
 	LEDGER_STORE(&h->generation, generation);
 	LEDGER_STORE(&h->slot, slot);
 }
 
-static int attach(struct ledger_handle *h, int32_t pid)
+/* The program closed our descriptor. The open file that our slot lives by is alive all the same: our mapping holds it.
+ * So a new descriptor for asking, and our process' byte lock, are all that is needed. */
+static int attach_again(struct ledger_handle *h)
 {
-	int old = h->pid == pid ? h->slot : -1;
-	int slot;
+	const struct ledger_slot *slot = &h->ledger->slots[h->slot];
 
-	/* A child shares the open file of its parent, whose slot lives by it: leave it open, use one of our own. A
-	 * descriptor that the program closed is not ours to close again. */
-	if (h->pid != pid || !file_is_ours(h)) {
+	if (!file_is_ours(h)) {
 		int fd = file_reopen(h);
 
 		if (fd < 0)
 			return fd;
-		LEDGER_STORE(&h->slot, -1);
 		LEDGER_STORE(&h->fd, fd);
+	}
+	if (LEDGER_LOAD(&slot->state) != SLOT_LIVE || LEDGER_LOAD(&slot->generation) != h->generation)
+		return -ESTALE;
+	return byte_lock(h->fd, F_SETLK, F_WRLCK, LEDGER_PID_BYTE + h->slot);
+}
+
+static int attach(struct ledger_handle *h, int32_t pid)
+{
+	int slot;
+	int r;
+
+	if (h->pid == pid && h->slot >= 0)
+		return attach_again(h);
+	/* A child shares the open file of its parent, whose slot lives by it: leave the descriptor open, and use, and map,
+	 * an open file of our own. */
+	if (h->pid != pid || !file_is_ours(h)) {
+		r = file_remap(h);
+		if (r < 0)
+			return r;
+		LEDGER_STORE(&h->slot, -1);
 		LEDGER_STORE(&h->pid, pid);
 	}
-	if (old >= 0 && h->ledger->slots[old].state == SLOT_LIVE &&
-	    LEDGER_LOAD(&h->ledger->slots[old].generation) == h->generation && slot_seize(h->fd, old) == 0) {
-		/* Seized now, so nobody can take it any more; somebody may have just before. */
-		if (LEDGER_LOAD(&h->ledger->slots[old].generation) == h->generation &&
-		    LEDGER_LOAD(&h->ledger->slots[old].state) == SLOT_LIVE) {
-			LEDGER_STORE(&h->slot, old);
-			return 0;
-		}
-		slot_enter(h, old, -1);
-		return 0;
-	}
-	LEDGER_STORE(&h->slot, -1);
 	slot = slot_seize_any(h, h->fd);
 	if (slot < 0)
 		return slot;
-	slot_enter(h, slot, old);
+	slot_enter(h, slot);
 	return 0;
 }
 
@@ -217,16 +217,16 @@ bool ledger_slot_is_alive(struct ledger_handle *h, uint16_t slot)
 	       byte_is_locked(h->fd, F_OFD_GETLK, LEDGER_OFD_BYTE + (int64_t)slot, NULL) != 0;
 }
 
-uint32_t slots_reap(struct ledger_handle *h, int except)
+uint32_t slots_reap(struct ledger_handle *h)
 {
 	struct ledger *l = h->ledger;
-	bool is_somebody_left = except >= 0;
+	bool is_somebody_left = false;
 	uint32_t freed = 0;
 
 	for (int slot = 0; slot < LEDGER_SLOTS; slot++) {
 		struct ledger_slot *s = &l->slots[slot];
 
-		if (s->state != SLOT_LIVE || slot == except)
+		if (s->state != SLOT_LIVE)
 			continue;
 		if (ledger_slot_is_alive(h, (uint16_t)slot)) {
 			is_somebody_left = true;
@@ -244,7 +244,7 @@ uint32_t slots_reap(struct ledger_handle *h, int except)
 uint32_t ledger_reap(struct ledger_handle *h)
 {
 	/* Without our descriptor every slot would look dead. */
-	return h->fd >= 0 && file_is_ours(h) ? slots_reap(h, -1) : 0;
+	return h->fd >= 0 && file_is_ours(h) ? slots_reap(h) : 0;
 }
 
 int ledger_slot_of(struct ledger_handle *h, int32_t pid, uint64_t start_time, const char *name)

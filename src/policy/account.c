@@ -522,14 +522,6 @@ void account_drop_owner(struct account *a, uint16_t owner)
 	}
 }
 
-void account_move_owner(struct account *a, uint16_t from, uint16_t to)
-{
-	for (uint32_t i = 0; i < a->hold_high; i++) {
-		if (a->holds[i].kind != HOLD_NONE && a->holds[i].owner == from)
-			a->holds[i].owner = to;
-	}
-}
-
 void account_drop_orphans(struct account *a)
 {
 	for (uint32_t i = 0; i < a->hold_high; i++) {

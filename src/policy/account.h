@@ -122,9 +122,6 @@ void account_unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint6
 /* Drop everything an owner answers for: it is dead. HOLD_EXPORTs go to ACCOUNT_NO_OWNER instead. */
 void account_drop_owner(struct account *a, uint16_t owner);
 
-/* Let another owner answer for everything that one answers for. */
-void account_move_owner(struct account *a, uint16_t from, uint16_t to);
-
 /* Drop every HOLD_EXPORT of nobody: no process of the slice is left that could hold one. */
 void account_drop_orphans(struct account *a);
 

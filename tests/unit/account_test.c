@@ -359,20 +359,6 @@ static void test_owner(void **state)
 	assert_whole(0, 0);
 }
 
-static void test_move_owner(void **state)
-{
-	tree(CLIENT);
-	range(HOLD_MANAGED, OWNER, 0x10000, MIB, charge(3, MIB));
-	account_move_owner(a, OWNER, OTHER);
-	assert_whole(16 * MIB, MIB);
-	assert_int_equal(account_owner_bytes(a, OTHER, 0), 16 * MIB);
-	assert_non_null(account_find_range(a, HOLD_MANAGED, OTHER, 0x10000));
-	account_drop_owner(a, OWNER);
-	assert_whole(16 * MIB, MIB);
-	account_drop_owner(a, OTHER);
-	assert_whole(0, 0);
-}
-
 static int count_until(struct hold *hold, void *arg)
 {
 	int *left = arg;
@@ -664,7 +650,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unmap_mappings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_split_when_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_owner, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_move_owner, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_each, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_repair_keeps, setup, teardown),
