@@ -151,10 +151,9 @@ static bool has_class(const struct sim_client *client, const struct sim_gpu *gpu
 /* Processes with an object of a class, as the caller sees them. Returns how many. */
 static uint32_t pids_by_class(struct sim_control_call *call, uint32_t class_id, uint32_t *pids, uint32_t max)
 {
-	struct sim_client *client, *next;
 	uint32_t count = 0;
 
-	HASH_ITER(hh, call->sim->clients, client, next) {
+	for (const struct sim_client *client = call->sim->clients; client; client = client->hh.next) {
 		uint32_t pid;
 		uint32_t i = 0;
 
@@ -210,11 +209,10 @@ static uint32_t gpu_get_pid_info(struct sim_control_call *call, void *params, ui
 	for (uint32_t i = 0; i < count; i++) {
 		uint8_t *entry = (uint8_t *)params + PID_INFO_LIST + i * PID_INFO_ENTRY;
 		uint32_t pid = get_u32(entry, PID_INFO_PID);
-		struct sim_client *client, *next;
 
 		memset(entry + 8, 0, PID_INFO_ENTRY - 8);
 		put_u64(entry, PID_INFO_PARTITIONS, UINT64_MAX);	/* no MIG */
-		HASH_ITER(hh, call->sim->clients, client, next) {
+		for (const struct sim_client *client = call->sim->clients; client; client = client->hh.next) {
 			if (pid && (uint32_t)pid_seen_by(call->sim, client->pid, call->pid) == pid)
 				memory_of_client(client, call->gpu, entry);
 		}

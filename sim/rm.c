@@ -247,7 +247,8 @@ void sim_file_unref(struct sim *sim, struct sim_file *file)
 
 	if (--file->refs)
 		return;
-	HASH_ITER(hh, sim->clients, client, next) {
+	for (client = sim->clients; client; client = next) {
+		next = client->hh.next;
 		if (client->file == file)
 			sim_client_free(sim, client);
 	}

@@ -51,7 +51,8 @@ static void ranges_drop(struct sim_range **list, uint64_t base, uint64_t length)
 {
 	struct sim_range *range, *next;
 
-	DL_FOREACH_SAFE(*list, range, next) {
+	for (range = *list; range; range = next) {
+		next = range->next;
 		if (range->base < base || range->length > length || range->base - base > length - range->length)
 			continue;
 		DL_DELETE(*list, range);
@@ -70,7 +71,7 @@ static struct sim_range *range_around(struct sim_range *list, uint64_t base, uin
 {
 	struct sim_range *range;
 
-	DL_FOREACH(list, range) {
+	for (range = list; range; range = range->next) {
 		if (base >= range->base && length <= range->length && base - range->base <= range->length - length)
 			return range;
 	}
@@ -116,7 +117,7 @@ static uint32_t uvm_create_range(struct uvm_call *c)
 
 	if (!length || base % 4096 || length % 4096 || base + length < base)
 		return NV_ERR_INVALID_ADDRESS;
-	DL_FOREACH(c->file->ranges, range) {
+	for (range = c->file->ranges; range; range = range->next) {
 		if (base < range->base + range->length && range->base < base + length)
 			return NV_ERR_INVALID_ADDRESS;
 	}
@@ -169,7 +170,7 @@ static uint32_t uvm_free(struct uvm_call *c)
 	uint64_t base = get_u64(c->params, UVM_RANGE_BASE);
 	struct sim_range *range;
 
-	DL_FOREACH(c->file->ranges, range) {
+	for (range = c->file->ranges; range; range = range->next) {
 		if (range->base != base)
 			continue;
 		ranges_drop(&c->file->mappings, base, range->length);
