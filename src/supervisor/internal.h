@@ -28,9 +28,11 @@ struct supervisor {
 	int epoll;
 	int wake;			/* eventfd: the ledger changed */
 	bool kill_on_breach;
+	bool sees_pids;			/* the driver names processes as we do */
 	pthread_rwlock_t calls;
 	pthread_mutex_t sweep;
 	atomic_bool is_dirty;		/* changed since it was published */
+	atomic_bool is_look_due;	/* compare soon */
 	atomic_bool is_stopping;
 	atomic_uint_fast64_t judged;	/* calls on NVIDIA files */
 	uint64_t judged_when_checked;
@@ -52,6 +54,9 @@ bool watch_reclaim(struct supervisor *s);
 /* Compare the managed memory of a living process with its mappings: drop what is not mapped, and, with adopt, book what
  * is mapped without. *ret_breached (may be NULL): it passes the limit. Returns whether something was dropped. */
 bool managed_compare(struct supervisor *s, struct process *p, bool adopt, bool *ret_breached);
+
+/* Learn what the driver can tell. */
+void watch_prepare(struct supervisor *s);
 
 /* The main thread's regular work: publish, drop, compare. Returns milliseconds until there is more. */
 int watch_tick(struct supervisor *s);

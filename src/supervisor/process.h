@@ -35,7 +35,6 @@ struct process {
 	int pidfd;
 	uint16_t slot;
 	uint32_t refs;		/* calls in progress */
-	uint32_t gone_looks;	/* looks in a row at which the driver had nothing of what the ledger has */
 	uint32_t next_recent;
 	struct process_booking recent[PROCESS_RECENT];
 };

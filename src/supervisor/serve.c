@@ -174,12 +174,16 @@ static void judge_device(struct supervisor *s, const struct seccomp_notif *n, co
 	pthread_mutex_unlock(&s->processes.lock);
 
 	pthread_rwlock_rdlock(&s->calls);
-	if (args->call == FILTER_MMAP)
+	if (args->call == FILTER_MMAP) {
 		judge_mmap(s, &d, args, caller, &call, r);
-	else if (engine_ioctl(&s->engine, &d.port, &call, &value) == ENGINE_CONTINUE)
+	} else if (engine_ioctl(&s->engine, &d.port, &call, &value) == ENGINE_CONTINUE) {
 		go_on(r);
-	else
+		/* another thread may make something else of its arguments: look soon at what came of it */
+		if (device->kind != ABI_DEV_UVM && abi_request_nr(args->request) == NV_ESC_RM_ALLOC)
+			atomic_store(&s->is_look_due, true);
+	} else {
 		answer(r, value);
+	}
 	pthread_rwlock_unlock(&s->calls);
 
 	atomic_fetch_add(&s->judged, 1);

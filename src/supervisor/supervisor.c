@@ -191,6 +191,7 @@ static int prepare(struct supervisor *s, const struct supervisor_options *option
 	if (code < 0)
 		return error_set(err, code, "cannot make a lock: %s", strerror(-code));
 	atomic_store(&s->is_dirty, true);
+	watch_prepare(s);
 	return 0;
 }
 

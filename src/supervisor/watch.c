@@ -9,11 +9,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/size.h"
 #include "supervisor/internal.h"
 #include "supervisor/tree.h"
 
-enum { PUBLISH_MS = 100, CHECK_MS = 500, IDLE_CHECK_MS = 2000 };
+enum { PUBLISH_MS = 100, SOON_MS = 50, CHECK_MS = 500, IDLE_CHECK_MS = 2000 };
 
 /* The driver's GPU for one of the ledger's. */
 static bool find_gpu(const struct supervisor *s, uint32_t gpu, uint32_t *ret_index)
@@ -46,9 +47,37 @@ static int driver_bytes(struct supervisor *s, uint32_t gpu, pid_t pid, uint64_t 
 	return 0;
 }
 
-/* Whether the driver holds anything for a process. Where it does not say: yes. */
+/* Before 535.113.01 the driver names processes by the numbers of the first namespace: in a container they are not
+ * ours, and its figures say nothing. Our own client must be among them. */
+static bool can_see_pids(struct supervisor *s)
+{
+	enum { BY_CLASS = 0, CLASS_AT = 4, CLASS_SUBDEVICE = 0x2080 };
+	char params[PIDS_SIZE] = { 0 };
+	uint32_t count;
+
+	put_u32(params, 0, BY_CLASS);
+	put_u32(params, CLASS_AT, CLASS_SUBDEVICE);
+	if (!s->rm.gpu_count || rm_control(&s->rm, s->rm.gpus[0].subdevice_handle, NV2080_CTRL_CMD_GPU_GET_PIDS, params,
+					   sizeof(params)) != NV_OK)
+		return false;
+	count = get_u32(params, PIDS_COUNT);
+	for (uint32_t i = 0; i < count && i < PIDS_MAX; i++) {
+		if (get_u32(params, PIDS_TABLE + 4 * (size_t)i) == (uint32_t)getpid())
+			return true;
+	}
+	return false;
+}
+
+void watch_prepare(struct supervisor *s)
+{
+	s->sees_pids = can_see_pids(s);
+}
+
+/* Whether the driver holds anything for a process. Where it should say and does not: yes. */
 static bool driver_holds(struct supervisor *s, pid_t pid)
 {
+	if (!s->sees_pids)
+		return false;
 	for (uint32_t i = 0; i < s->ledger->ledger->account.gpu_count; i++) {
 		uint64_t own, all;
 
@@ -128,6 +157,57 @@ static bool drop_dead(struct supervisor *s, struct process *p)
 	return true;
 }
 
+/* Memory that the ledger has and the driver has not: a client went with its file, which close() and exec() do without
+ * a call we see. What was in the ledger before the driver said that it holds nothing is gone; the serial tells it from
+ * a new object of the same name. */
+enum { GONE_MAX = 256 };
+
+struct gone_search {
+	uint16_t owner;
+	uint32_t count;
+	struct {
+		uint32_t client, handle;
+		uint64_t serial;
+	} objects[GONE_MAX];
+};
+
+static int collect_gone(struct hold *hold, void *arg)
+{
+	struct gone_search *search = arg;
+
+	if (hold->owner == search->owner) {
+		search->objects[search->count].client = hold->client;
+		search->objects[search->count].handle = hold->handle;
+		search->objects[search->count].serial = hold->address;
+		search->count++;
+	}
+	return search->count == GONE_MAX;
+}
+
+static bool drop_gone(struct supervisor *s, const struct process *p)
+{
+	struct account *a = &s->ledger->ledger->account;
+	struct gone_search search = { .owner = p->slot };
+	sigset_t saved;
+
+	if (!s->sees_pids)
+		return false;
+	ledger_lock(s->ledger, &saved);
+	account_each(a, HOLD_MEMORY, collect_gone, &search);
+	ledger_unlock(s->ledger, &saved);
+	if (!search.count || driver_holds(s, p->pid))
+		return false;
+	ledger_lock(s->ledger, &saved);
+	for (uint32_t i = 0; i < search.count; i++) {
+		const struct hold *hold = account_find(a, search.objects[i].client, search.objects[i].handle);
+
+		if (hold && hold->address == search.objects[i].serial)
+			account_drop(a, search.objects[i].client, search.objects[i].handle);
+	}
+	ledger_unlock(s->ledger, &saved);
+	return true;
+}
+
 /* A living entry is taken for the time of a look. NULL when there is none at this index; *ret_dead: nobody uses it. */
 static struct process *take(struct supervisor *s, uint32_t index, bool *ret_dead)
 {
@@ -172,6 +252,8 @@ static bool sweep(struct supervisor *s, bool adopt, bool *ret_breached)
 			dropped = true;
 			continue;
 		}
+		if (!dead)
+			dropped |= drop_gone(s, p);
 		if (!dead && (engine_has_managed(&s->engine, p->slot) || (adopt && p->has_uvm)))
 			dropped |= managed_compare(s, p, adopt, &breached);
 		if (breached)
@@ -307,7 +389,7 @@ static bool compare(struct supervisor *s, struct finding *ret)
 	uint32_t count = s->ledger->ledger->account.gpu_count;
 
 	booked_bytes(s, booked);
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = 0; s->sees_pids && i < count; i++) {
 		if (compare_gpu(s, i, booked[i], ret))
 			return true;
 	}
@@ -342,63 +424,6 @@ static void breach(struct supervisor *s, const struct finding *finding)
 		tree_find(getpid(), kill_one, NULL);
 }
 
-/* Memory that the ledger has and the driver has not: a client went with its file, which close() and exec() do without
- * a call we see. Twice in a row at rest, and it is dropped. */
-struct gone_search {
-	uint16_t owner;
-	uint32_t count;
-	struct {
-		uint32_t client, handle;
-	} objects[256];
-};
-
-static int collect_gone(struct hold *hold, void *arg)
-{
-	struct gone_search *search = arg;
-
-	if (hold->owner == search->owner) {
-		search->objects[search->count].client = hold->client;
-		search->objects[search->count].handle = hold->handle;
-		search->count++;
-	}
-	return search->count == sizeof(search->objects) / sizeof(search->objects[0]);
-}
-
-static void drop_gone(struct supervisor *s, uint16_t owner)
-{
-	struct account *a = &s->ledger->ledger->account;
-	struct gone_search search;
-	sigset_t saved;
-
-	do {
-		search.owner = owner;
-		search.count = 0;
-		ledger_lock(s->ledger, &saved);
-		account_each(a, HOLD_MEMORY, collect_gone, &search);
-		for (uint32_t i = 0; i < search.count; i++)
-			account_drop(a, search.objects[i].client, search.objects[i].handle);
-		ledger_unlock(s->ledger, &saved);
-	} while (search.count == sizeof(search.objects) / sizeof(search.objects[0]));
-	atomic_store(&s->is_dirty, true);
-}
-
-static void look_for_gone(struct supervisor *s)
-{
-	struct known list[LEDGER_SLOTS];
-	uint32_t count = list_known(s, list);
-
-	for (uint32_t i = 0; i < count; i++) {
-		struct process *p = list[i].process;
-
-		if (list[i].is_dead || !look_at_owner(s, list[i].slot).has_memory || driver_holds(s, list[i].pid)) {
-			p->gone_looks = 0;
-		} else if (++p->gone_looks >= 2) {
-			p->gone_looks = 0;
-			drop_gone(s, list[i].slot);
-		}
-	}
-}
-
 /* Only this thread frees entries, but for watch_reclaim() in the middle of a call: none is while all are at rest. */
 static void check(struct supervisor *s)
 {
@@ -406,7 +431,6 @@ static void check(struct supervisor *s)
 	bool breached = false;
 
 	pthread_rwlock_wrlock(&s->calls);
-	look_for_gone(s);
 	if (compare(s, &finding)) {
 		if (s->is_suspect)
 			breach(s, &finding);
@@ -427,14 +451,16 @@ int watch_tick(struct supervisor *s)
 {
 	uint64_t now = clock_ms(), next;
 
+	if (atomic_exchange(&s->is_look_due, false) && s->next_check_ms > now + SOON_MS)
+		s->next_check_ms = now + SOON_MS;
 	if (now >= s->next_check_ms) {
 		uint64_t judged = atomic_load(&s->judged);
-		bool is_busy = judged != s->judged_when_checked || s->is_suspect;
+		bool is_busy = judged != s->judged_when_checked;
 
 		s->judged_when_checked = judged;
 		check(s);
 		now = clock_ms();
-		s->next_check_ms = now + (is_busy ? CHECK_MS : IDLE_CHECK_MS);
+		s->next_check_ms = now + (s->is_suspect ? SOON_MS : is_busy ? CHECK_MS : IDLE_CHECK_MS);
 	}
 	if (atomic_load(&s->is_dirty) && now >= s->next_publish_ms) {
 		watch_publish(s);
