@@ -17,6 +17,7 @@
 #include "cli/program.h"
 #include "cli/runtime.h"
 #include "rm/rm.h"
+#include "supervisor/supervisor.h"
 
 enum { SELFTEST_MIB = 64, SENTENCE = 768 };
 
@@ -168,11 +169,26 @@ static bool check_preload(struct report *report)
 	return true;
 }
 
+static bool check_supervisor(struct report *report)
+{
+	struct error err;
+
+	if (supervisor_probe(&err) == 0) {
+		say(report, GOOD, "supervisor", NULL, "the supervisor door works");
+		return true;
+	}
+	say(report, NOTE, "supervisor",
+	    err.code == -EBUSY ? NULL : "in a container: allow it by the seccomp profile; else: Linux 5.6 or later",
+	    "the supervisor door does not work: %s", err.text);
+	return false;
+}
+
 static void check_doors(struct report *report, bool has_driver, uint64_t room)
 {
+	bool has_supervisor = check_supervisor(report);
 	bool has_preload = check_preload(report);
 
-	if (!has_preload)
+	if (!has_supervisor && !has_preload)
 		say(report, BAD, "doors", NULL, "no door works: fracgpu run cannot limit anything here");
 	if (!has_driver)
 		return;
@@ -180,6 +196,8 @@ static void check_doors(struct report *report, bool has_driver, uint64_t room)
 		say(report, NOTE, "limit", NULL, "not tried: less than %d MiB are free on GPU 0", 2 * SELFTEST_MIB);
 		return;
 	}
+	if (has_supervisor)
+		try_limit(report, "supervisor");
 	if (has_preload)
 		try_limit(report, "preload");
 }

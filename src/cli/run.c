@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -16,6 +17,7 @@
 #include "ledger/ledger.h"
 #include "policy/limit.h"
 #include "rm/rm.h"
+#include "supervisor/supervisor.h"
 
 static const char *opt_memory, *opt_name, *opt_door = "auto", *opt_view = "slice", *opt_breach = "report";
 
@@ -133,10 +135,29 @@ static bool is_in_slice(void)
 	char line[PATH_MAX + 128];
 
 	while (maps && fgets(line, sizeof(line), maps)) {
-		if (strstr(line, "/libfracgpu"))
+		if (strstr(line, "/" LIBRARY_GLIBC) || strstr(line, "/" LIBRARY_MUSL))
 			return true;
 	}
 	return false;
+}
+
+/* Make the slice's directory and, in it, its ledger. For the supervisor door that is where it publishes what it knows. */
+static int make_slice(const struct plan *plan, const char *runtime, const struct ledger_settings *settings,
+		      struct slice_dir *dir, struct ledger_handle *ledger, struct error *err)
+{
+	char file[PATH_MAX];
+	int r = slice_dir_make(dir, runtime, plan->name, err);
+
+	if (r < 0)
+		return r;
+	snprintf(file, sizeof(file), "%s/ledger", dir->path);
+	r = ledger_create(ledger, file, settings, err);
+	if (r < 0) {
+		slice_dir_done(dir, false);
+		return r;
+	}
+	ledger->ledger->show_host = strcmp(opt_view, "host") == 0;
+	return 0;
 }
 
 static int run_preload(struct plan *plan, const char *runtime, char **words)
@@ -144,27 +165,62 @@ static int run_preload(struct plan *plan, const char *runtime, char **words)
 	struct ledger_settings settings;
 	struct ledger_handle ledger;
 	struct slice_dir dir;
-	char library[PATH_MAX], file[PATH_MAX];
+	char library[PATH_MAX];
 	const char *kind;
-	bool has_left;
+	bool has_left = false;
 	struct error err;
 	int status;
 
-	if (program_takes_preload(plan->program, &kind, &err) < 0)
-		return failed(&err);
-	if (slice_dir_make(&dir, runtime, plan->name, &err) < 0)
-		return failed(&err);
 	fill_settings(plan, "preload", &settings);
-	snprintf(file, sizeof(file), "%s/ledger", dir.path);
-	if (library_copy(&dir, kind, library, sizeof(library), &err) < 0 || ledger_create(&ledger, file, &settings, &err) < 0) {
-		slice_dir_done(&dir, false);
+	if (program_takes_preload(plan->program, &kind, &err) < 0 ||
+	    make_slice(plan, runtime, &settings, &dir, &ledger, &err) < 0)
 		return failed(&err);
-	}
-	ledger.ledger->show_host = strcmp(opt_view, "host") == 0;
 	ledger_close(&ledger);
-	status = program_run(plan->program, words, library, &has_left);
+	if (library_copy(&dir, kind, library, sizeof(library), &err) < 0)
+		status = failed(&err);
+	else
+		status = program_run(plan->program, words, library, &has_left);
 	slice_dir_done(&dir, has_left);
 	return status;
+}
+
+static int run_supervisor(struct plan *plan, const char *runtime, char **words)
+{
+	struct supervisor_options how = {
+		.kill_on_breach = strcmp(opt_breach, "kill") == 0,
+		.show_host = strcmp(opt_view, "host") == 0,
+	};
+	struct ledger_settings settings;
+	struct ledger_handle ledger;
+	struct slice_dir dir;
+	struct error err;
+	int status = 0;
+	int r;
+
+	fill_settings(plan, "supervisor", &settings);
+	if (make_slice(plan, runtime, &settings, &dir, &ledger, &err) < 0)
+		return failed(&err);
+	how.settings = &settings;
+	how.published = &ledger;
+	r = supervisor_run(words, &how, &status, &err);
+	ledger_close(&ledger);
+	slice_dir_done(&dir, false);
+	if (r < 0)
+		return failed(&err);
+	return WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* The door to take. With auto, what cannot be supervised is at least preloaded. */
+static bool wants_supervisor(void)
+{
+	struct error err;
+
+	if (strcmp(opt_door, "auto") != 0)
+		return strcmp(opt_door, "supervisor") == 0;
+	if (supervisor_probe(&err) == 0)
+		return true;
+	complain("warning: using the preload door, which a program can get out of: %s", err.text);
+	return false;
 }
 
 static int run(int count, char **words)
@@ -201,7 +257,7 @@ static int run(int count, char **words)
 		return r;
 	if (tell_limit(&plan) < 0)
 		return complain("out of memory");
-	return run_preload(&plan, runtime, words);
+	return wants_supervisor() ? run_supervisor(&plan, runtime, words) : run_preload(&plan, runtime, words);
 }
 
 const struct verb verb_run = {

@@ -181,7 +181,8 @@ static int describe(struct rm *r, uint32_t index, struct error *err)
 	return 0;
 }
 
-/* Attach the GPU in r->gpus[index] (gpu_id and minor are filled) through its open file. */
+/* Attach the GPU in r->gpus[index] (gpu_id and minor are filled) through its open file. -EPERM: it is not for us, as in a
+ * slice that it does not belong to. */
 static int attach(struct rm *r, uint32_t index, struct error *err)
 {
 	struct rm_gpu *gpu = &r->gpus[index];
@@ -207,6 +208,8 @@ static int attach(struct rm *r, uint32_t index, struct error *err)
 	gpu->device_handle = HANDLE_BASE + 2 * index;
 	put_u32(device, DEVICE_ALLOC_DEVICE_ID, gpu->gpu.device);
 	ret = rm_alloc(r, r->client, &gpu->device_handle, CLASS_DEVICE, device);
+	if (ret == NV_ERR_INSUFFICIENT_PERMISSIONS)
+		return error_set(err, -EPERM, "/dev/nvidia%u is not for us", gpu->gpu.minor);
 	if (ret != NV_OK)
 		return explain(err, ret, "making a device", gpu->gpu.minor);
 	gpu->subdevice_handle = HANDLE_BASE + 2 * index + 1;
@@ -254,7 +257,7 @@ static int list_cards(const struct rm *r, struct rm_gpu cards[CARD_MAX], struct 
 	return count;
 }
 
-/* Attach the GPUs whose files can be opened. The others are not there for us, as they are not for nvidia-smi: a container
+/* Attach the GPUs that are for us: whose files can be opened, and that our slice, if we are in one, has. The others are not there for us, as they are not for nvidia-smi: a container
  * has the files of its own GPUs only. */
 static int attach_all(struct rm *r, struct error *err)
 {
@@ -278,7 +281,13 @@ static int attach_all(struct rm *r, struct error *err)
 		}
 		r->gpus[r->gpu_count] = cards[i];
 		r->gpus[r->gpu_count].gpu.index = r->gpu_count;
-		ret = attach(r, r->gpu_count++, err);
+		ret = attach(r, r->gpu_count, err);
+		if (ret == -EPERM) {
+			failure = ret;
+			close(TAKE_FD(r->gpu_fd[r->gpu_count]));
+			continue;
+		}
+		r->gpu_count++;
 		if (ret == 0)
 			ret = describe(r, r->gpu_count - 1, err);
 		if (ret < 0)
