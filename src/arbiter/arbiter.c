@@ -12,6 +12,8 @@
 /* A slice that could not use its budget, because others had their turns, keeps this much of it: a quarter of a point
  * of 2 s. */
 #define CARRY_NS (5 * MS)
+/* Turns that lasted too long are owed up to this much. */
+#define OWED_MAX_NS (200 * MS)
 /* The soonest that the arbiter asks to be asked again. */
 #define STEP_MIN_NS (MS / 20)
 #define REALTIME_PERIOD_NS (200 * MS)
@@ -320,7 +322,8 @@ static void start_turn(struct arbiter *a, uint64_t contenders, uint64_t now)
 
 			if (!(contenders & bit(i)))
 				continue;
-			s->deficit_ns = max_i64(s->deficit_ns, -(int64_t)round);
+			/* who had too much, because whoever drives the gates came late, gives it back, but not for ever */
+			s->deficit_ns = max_i64(s->deficit_ns, -OWED_MAX_NS);
 			s->deficit_ns += (int64_t)(round * s->settings.weight / weights);
 		}
 		next = due_after(a, contenders, a->cursor);

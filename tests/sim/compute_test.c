@@ -3,6 +3,7 @@
  * arbiter, and what each tenant got by the simulator's own count. Run under fracgpu-sim as root; one argument: the case. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -328,6 +329,46 @@ static void test_meter(void)
 	tenant_end(b);
 }
 
+/* Another user than root gets records all the same, and sees who is its own alone. */
+static void test_user(void)
+{
+	struct tenant *a = tenant_new("a", 1), *b = tenant_new("b", 1);
+	int status;
+	pid_t pid;
+
+	submit(a->client, a->channels[0], SIM_ENDLESS);
+	submit(b->client, b->channels[0], SIM_ENDLESS);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		static struct meter_reader reader;
+		static struct meter meter;
+		struct error err;
+		struct rm own;
+
+		CHECK_EQUAL(setgroups(0, NULL), 0);
+		CHECK_EQUAL(setgid(65534), 0);
+		CHECK_EQUAL(setuid(65534), 0);
+		CHECK_EQUAL(rm_open(&own, &err), 0);
+		meter_init(&meter);
+		CHECK_EQUAL(meter_reader_open(&reader, &own, 0, &err), 0);
+		CHECK_EQUAL(reader.source, METER_RECORDS_OWN);
+		reader.refresh = refresh;
+		CHECK_EQUAL(meter_assign(&meter, (uint32_t)a->pid, 0), 0);
+		for (int i = 0; i < 6000 && meter.others_ns < 20 * MS; i++) {
+			poll(NULL, 0, 10);
+			CHECK(meter_reader_poll(&reader, &meter, now_ns()) >= 0);
+		}
+		CHECK(meter.others_ns >= 20 * MS);
+		CHECK(!meter_has_seen(&meter, 0));
+		_exit(0);
+	}
+	CHECK_EQUAL(waitpid(pid, &status, 0), pid);
+	CHECK_EQUAL(status, 0);
+	tenant_end(a);
+	tenant_end(b);
+}
+
 static void test_caps(void)
 {
 	static const uint32_t caps[] = { 100, 250, 500, 750 };
@@ -379,7 +420,7 @@ static void test_weights(void)
 	CHECK_SHARE(shares[0], 9800, 10000);
 	submit(t[1]->client, t[1]->channels[69], SIM_ENDLESS);
 	drive(d, 500 * MS);
-	drive_and_measure(d, 2500 * MS, t, 2, shares);
+	drive_and_measure(d, 4000 * MS, t, 2, shares);
 	CHECK_SHARE(shares[0] * 100 / ((shares[0] + shares[1]) / 100), 2400, 2600);
 	CHECK_SHARE(shares[0] + shares[1], 9700, 10000);
 	gate_driver_remove(d, 1);
@@ -529,7 +570,7 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} cases[] = {
-		{ "runlist", test_runlist },	 { "meter", test_meter },     { "caps", test_caps },
+		{ "runlist", test_runlist },	 { "meter", test_meter },     { "user", test_user },     { "caps", test_caps },
 		{ "weights", test_weights },	 { "priority", test_priority }, { "freeze", test_freeze },
 		{ "guard", test_guard },	 { "death", test_tenant_death },
 	};
