@@ -15,7 +15,7 @@
 #include "cli/program.h"
 
 /* Signals that one sends to a program to talk to it. SIGTSTP and the like are left to job control. */
-static const int passed[] = { SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGWINCH };
+static const int passed[] = { SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGWINCH };
 
 static int put_first(const char *library)
 {
@@ -56,29 +56,26 @@ static void __attribute__((noreturn)) become(const char *path, char **argv, cons
 	_exit(EXIT_CANNOT_RUN);
 }
 
-/* Wait until the child ends. Its orphans are ours (we are their reaper). */
-static int wait_for(pid_t child, const sigset_t *set, bool *ret_left)
+/* Wait until the child ends, passing signals on. Returns its exit status. */
+static int wait_for(pid_t child, const sigset_t *set)
 {
 	siginfo_t info;
-	int result = -1;
 	int status;
 	pid_t pid;
 
 	for (;;) {
+		/* what the program leaves behind becomes ours (we are its reaper), and ends before or after it */
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 			if (pid == child)
-				result = WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+				return WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
 		}
-		*ret_left = pid == 0;
-		if (result >= 0)
-			return result;
 		/* a key pressed at the terminal went to the whole group, the program included */
 		if (sigwaitinfo(set, &info) > 0 && info.si_signo != SIGCHLD && info.si_code != SI_KERNEL)
 			kill(child, info.si_signo);
 	}
 }
 
-int program_run(const char *path, char **argv, const char *preload, bool *ret_left)
+int program_run(const char *path, char **argv, const char *preload)
 {
 	cleanup_close int report = -1, told = -1;
 	sigset_t set, old;
@@ -87,7 +84,6 @@ int program_run(const char *path, char **argv, const char *preload, bool *ret_le
 	pid_t child;
 	int status;
 
-	*ret_left = false;
 	if (pipe2(ends, O_CLOEXEC) < 0) {
 		complain("cannot make a pipe: %s", strerror(errno));
 		return EXIT_OURS;
@@ -113,7 +109,9 @@ int program_run(const char *path, char **argv, const char *preload, bool *ret_le
 	close(TAKE_FD(report));
 	if (read(told, &failure, sizeof(failure)) == sizeof(failure))
 		complain("cannot run '%s': %s", path, strerror(failure));
-	status = wait_for(child, &set, ret_left);
-	sigprocmask(SIG_SETMASK, &old, NULL);
+	status = wait_for(child, &set);
+	sigprocmask(SIG_SETMASK, &old, NULL);	/* from here on signals are for us: they end the waiting */
+	while (wait(NULL) > 0 || errno == EINTR)
+		;
 	return failure == ENOENT ? EXIT_NOT_FOUND : status;
 }

@@ -3,8 +3,6 @@
 #ifndef FG_CLI_PROGRAM_H
 #define FG_CLI_PROGRAM_H
 
-#include <stdbool.h>
-
 #include "base/error.h"
 
 /* Exit statuses of `run`, as env(1), timeout(1) and the shells have them. */
@@ -26,13 +24,12 @@ int program_find(const char *name, char *ret_path, struct error *err);
  * Returns 0, or -ENOTSUP with the reason in err. */
 int program_takes_preload(const char *path, const char **ret_library, struct error *err);
 
-/* Start the program in a child, wait for it, and pass the signals we get on to it; those that a terminal sends reach it
- * without us.
+/* Start the program in a child and wait for it and all that it leaves behind. Signals we get are passed on to it; those that a
+ * terminal sends reach it without us. Once the program has ended they do to us what they do to any process.
  *
- * preload   library to put before LD_PRELOAD, or NULL
- * ret_left  whether the program has left processes behind that still run
+ * preload  library to put before LD_PRELOAD, or NULL
  *
  * Returns its exit status, 128 + n when signal n killed it, 126 or 127 when it could not be started (said on stderr). */
-int program_run(const char *path, char **argv, const char *preload, bool *ret_left);
+int program_run(const char *path, char **argv, const char *preload);
 
 #endif

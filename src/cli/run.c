@@ -153,7 +153,7 @@ static int make_slice(const struct plan *plan, const char *runtime, const struct
 	snprintf(file, sizeof(file), "%s/ledger", dir->path);
 	r = ledger_create(ledger, file, settings, err);
 	if (r < 0) {
-		slice_dir_done(dir, false);
+		slice_dir_done(dir);
 		return r;
 	}
 	ledger->ledger->show_host = strcmp(opt_view, "host") == 0;
@@ -167,7 +167,6 @@ static int run_preload(struct plan *plan, const char *runtime, char **words)
 	struct slice_dir dir;
 	char library[PATH_MAX];
 	const char *kind;
-	bool has_left = false;
 	struct error err;
 	int status;
 
@@ -179,8 +178,8 @@ static int run_preload(struct plan *plan, const char *runtime, char **words)
 	if (library_copy(&dir, kind, library, sizeof(library), &err) < 0)
 		status = failed(&err);
 	else
-		status = program_run(plan->program, words, library, &has_left);
-	slice_dir_done(&dir, has_left);
+		status = program_run(plan->program, words, library);
+	slice_dir_done(&dir);
 	return status;
 }
 
@@ -204,7 +203,7 @@ static int run_supervisor(struct plan *plan, const char *runtime, char **words)
 	how.published = &ledger;
 	r = supervisor_run(words, &how, &status, &err);
 	ledger_close(&ledger);
-	slice_dir_done(&dir, false);
+	slice_dir_done(&dir);
 	if (r < 0)
 		return failed(&err);
 	return WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);

@@ -243,12 +243,12 @@ int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name,
 	return 0;
 }
 
-void slice_dir_done(struct slice_dir *dir, bool has_members)
+void slice_dir_done(struct slice_dir *dir)
 {
 	/* with the lock, since another slice of this name may be made as soon as we let go */
 	cleanup_close int guard = lock_runtime(dir->runtime);
 
-	if (guard >= 0 && !has_members && !has_live_slots(dir->path))
+	if (guard >= 0 && !has_live_slots(dir->path))
 		remove_dir(dir->path);
 	close(TAKE_FD(dir->owner));
 }

@@ -42,9 +42,8 @@ void slice_name_make(const char *program, int pid, char ret_name[SLICE_NAME]);
  * Returns 0, -EEXIST when a slice of this name is alive, or negative errno. */
 int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name, struct error *err);
 
-/* Let go of the owner file and remove the directory, unless processes of the slice are left: has_members, or those whose
- * slot in the ledger is alive. */
-void slice_dir_done(struct slice_dir *dir, bool has_members);
+/* Let go of the owner file and remove the directory, unless a process of the slice is left that somebody else waits for. */
+void slice_dir_done(struct slice_dir *dir);
 
 /* Whether the slice in a directory is alive. */
 bool slice_is_alive(const char *path);

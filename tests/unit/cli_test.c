@@ -117,7 +117,7 @@ static void test_slice_dirs(void **state)
 	assert_int_equal(slice_dir_make(&other, folder, "two", &err), 0);
 	slices_each(folder, count_slices, &count);
 	assert_int_equal(count, 2);
-	slice_dir_done(&other, false);
+	slice_dir_done(&other);
 	assert_int_equal(access(other.path, F_OK), -1);
 
 	/* whoever made a slice may be killed: what is left is found dead, and cleaned away by the next one */
@@ -130,16 +130,11 @@ static void test_slice_dirs(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 	assert_false(slice_is_alive(path));
 	assert_int_equal(slice_dir_make(&third, folder, "three", &err), 0);
-	slice_dir_done(&third, false);
+	slice_dir_done(&third);
 	assert_int_equal(slice_dir_make(&other, folder, "two", &err), 0);
 	assert_true(slice_is_alive(dir.path));
-	/* processes are left: the directory stays until it is found dead */
-	slice_dir_done(&other, true);
-	assert_int_equal(access(other.path, F_OK), 0);
-	assert_false(slice_is_alive(other.path));
-	assert_int_equal(slice_dir_make(&other, folder, "two", &err), 0);
-	slice_dir_done(&other, false);
-	slice_dir_done(&dir, false);
+	slice_dir_done(&other);
+	slice_dir_done(&dir);
 	count = 0;
 	slices_each(folder, count_slices, &count);
 	assert_int_equal(count, 0);
@@ -240,8 +235,6 @@ static void test_takes_preload(void **state)
 	unlink(path);
 }
 
-static bool has_left;
-
 static int read_number(const char *path)
 {
 	FILE *file = fopen(path, "re");
@@ -258,7 +251,7 @@ static int run_shell(const char *command)
 {
 	char *argv[] = { (char *)"sh", (char *)"-c", (char *)command, NULL };
 
-	return program_run("/bin/sh", argv, NULL, &has_left);
+	return program_run("/bin/sh", argv, NULL);
 }
 
 static void test_run(void **state)
@@ -272,18 +265,14 @@ static void test_run(void **state)
 	/* what we are told goes on to the program, which decides; kill(1) sends it to us, its parent */
 	assert_int_equal(run_shell("trap 'exit 5' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"), 5);
 	assert_int_equal(run_shell("kill -HUP $PPID; while :; do sleep 0.05; done"), 128 + SIGHUP);
-	assert_false(has_left);
-	/* the orphan is ours until we end it */
-	assert_int_equal(run_shell("sleep 1000 & echo $! >$FOLDER/pid"), 0);
-	assert_true(has_left);
-	snprintf(path, sizeof(path), "%s/pid", folder);
-	kill(read_number(path), SIGKILL);
+	/* what the program leaves behind belongs to the slice, and is waited for */
+	assert_int_equal(run_shell("(sleep 0.2; echo 77 >$FOLDER/done) & exit 4"), 4);
+	snprintf(path, sizeof(path), "%s/done", folder);
+	assert_int_equal(read_number(path), 77);
 	unlink(path);
-	while (wait(NULL) > 0)
-		;
-	assert_int_equal(program_run("/no/such/file", argv, NULL, &has_left), EXIT_NOT_FOUND);
+	assert_int_equal(program_run("/no/such/file", argv, NULL), EXIT_NOT_FOUND);
 	write_file("bad", "exit $1\n", 8, 0755, path);	/* no "#!": the shell's */
-	assert_int_equal(program_run(path, argv, NULL, &has_left), 3);
+	assert_int_equal(program_run(path, argv, NULL), 3);
 	unlink(path);
 }
 
