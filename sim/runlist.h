@@ -16,8 +16,8 @@
 enum {
 	/* On any object of a GPU: give a channel of any client work for so many ns of the engine. */
 	SIM_CTRL_SUBMIT = 0x0f5a0001, SUBMIT_SIZE = 16, SUBMIT_CLIENT = 0, SUBMIT_CHANNEL = 4, SUBMIT_NS = 8,
-	/* On any object of a GPU: the work left and the time on the engine of a channel (0: of all the client's); the clock, time lost in switches,
-	 * time of all channels. */
+	/* On any object of a GPU: work left and time on the engine of a channel (0: of all the client's); the GPU's clock, time
+	 * lost in switches, time of all channels. */
 	SIM_CTRL_QUERY = 0x0f5a0002, QUERY_SIZE = 48, QUERY_CLIENT = 0, QUERY_CHANNEL = 4, QUERY_LEFT = 8,
 	QUERY_BUSY = 16, QUERY_NOW = 24, QUERY_SWITCHING = 32, QUERY_TOTAL = 40,
 	/* On an event buffer: copy its header (32 bytes) and records (in their places) to the caller, for simulated files

@@ -354,7 +354,7 @@ static void check_starvation(const struct model *m)
 
 	for (int i = 0; i < m->count; i++)
 		weights += m->settings[i].priority == ARBITER_NORMAL ? m->settings[i].weight : 0;
-	for (int end = WINDOW_SAMPLES; end < m->sample_count; end++) {
+	for (int end = WINDOW_SAMPLES; weights && end < m->sample_count; end++) {
 		uint32_t wanted, stayed = window_stayed(m, end, &wanted);
 
 		for (int i = 0; i < m->count; i++) {

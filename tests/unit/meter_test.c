@@ -238,7 +238,8 @@ static void test_mig(void **state)
 	meter_assign(m, 1, 0);
 	meter_assign(m, 2, 1);
 	meter_record(m, &r, AHEAD);
-	r = (struct meter_record){ .tag = METER_SIMPLE_START, .pid = 2, .context = 2, .instance = 2, .sequence = 1, .time_ns = 1001 * MS };
+	r = (struct meter_record){ .tag = METER_SIMPLE_START, .pid = 2, .context = 2, .instance = 2, .sequence = 1,
+				   .time_ns = 1001 * MS };
 	meter_record(m, &r, AHEAD);
 	r = (struct meter_record){ .tag = METER_SIMPLE_END, .pid = 1, .context = 1, .sequence = 2, .time_ns = 1005 * MS };
 	meter_record(m, &r, AHEAD);
