@@ -66,6 +66,7 @@ static void one_step(struct account *a, uint16_t slot, unsigned int *seed)
 	uint32_t handle = 1 + (uint32_t)rand_r(seed) % OBJECTS;
 	struct hold hold = { .owner = slot, .client = client, .handle = handle, .parent = 1000 };
 	uint64_t address = (uint64_t)handle << 24;
+	uint64_t bytes;
 
 	switch (rand_r(seed) % 8) {
 	case 0:
@@ -92,8 +93,10 @@ static void one_step(struct account *a, uint16_t slot, unsigned int *seed)
 		break;
 	default:
 		hold.kind = HOLD_MEMORY;
-		if (account_charge(a, 1, (uint64_t)rand_r(seed) % MIB, &hold.charge) == 0) {
-			account_settle(a, hold.charge, MIB / 2);
+		bytes = (uint64_t)rand_r(seed) % MIB;
+		if (account_charge(a, 1, bytes, &hold.charge) == 0) {
+			/* downwards: check_living() wants no sum above its limit */
+			account_settle(a, hold.charge, bytes / 2);
 			account_hold(a, &hold);
 		}
 		break;
