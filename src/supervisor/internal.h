@@ -34,6 +34,7 @@ struct supervisor {
 	atomic_bool is_dirty;		/* changed since it was published */
 	atomic_bool is_look_due;	/* compare soon */
 	atomic_bool is_stopping;
+	atomic_uint_fast64_t drops;	/* times that something was dropped, by any thread */
 	atomic_uint_fast64_t judged;	/* calls on NVIDIA files */
 	uint64_t judged_when_checked;
 	uint64_t next_publish_ms, next_check_ms;
@@ -47,9 +48,10 @@ struct supervisor {
 int serve_start(struct supervisor *s);
 void serve_stop(struct supervisor *s);
 
-/* Drop what ended processes held, as far as the driver has let go of it, and managed memory that is not mapped any more.
- * Returns whether something was dropped. Any thread. */
-bool watch_reclaim(struct supervisor *s);
+/* Drop what ended processes held, as far as the driver has let go of it, and managed memory that is not mapped any more;
+ * the latter alone. Counted in drops. Any thread. */
+void watch_reclaim(struct supervisor *s);
+void watch_managed(struct supervisor *s);
 
 /* Compare the managed memory of a living process with its mappings: drop what is not mapped, and, with adopt, book what
  * is mapped without. *ret_breached (may be NULL): it passes the limit. Returns whether something was dropped. */

@@ -25,6 +25,7 @@ struct door {
 	struct supervisor *supervisor;
 	struct caller *caller;
 	uint64_t id;
+	uint64_t drops;		/* when the call began */
 	int file;
 };
 
@@ -83,9 +84,13 @@ static bool door_is_ours(struct port *port, uint32_t pid)
 	return processes_has(&door_of(port)->supervisor->processes, (pid_t)pid);
 }
 
+/* What another thread dropped since the call began counts as well: it was in the way of this one. */
 static bool door_reclaim(struct port *port)
 {
-	return watch_reclaim(door_of(port)->supervisor);
+	struct door *d = door_of(port);
+
+	watch_reclaim(d->supervisor);
+	return atomic_load(&d->supervisor->drops) != d->drops;
 }
 
 /* Requests with which the driver gives memory, or changes what a slice may do. On a file that is not the driver's they
@@ -130,6 +135,19 @@ static void judge_other(const struct supervisor *s, const struct filter_args *ar
 		go_on(r);
 }
 
+/* Whether a call asks how much memory is left: nobody told us of the last munmap(). */
+static bool asks_memory(struct door *d, const struct filter_args *args)
+{
+	const struct account *account = &d->supervisor->ledger->ledger->account;
+	uint32_t command;
+
+	if (args->call != FILTER_IOCTL || abi_request_nr(args->request) != NV_ESC_RM_CONTROL ||
+	    !__atomic_load_n(&account->managed_count, __ATOMIC_RELAXED) ||
+	    door_read(&d->port, args->argument + CONTROL_COMMAND, &command, sizeof(command)) < 0)
+		return false;
+	return command == NV2080_CTRL_CMD_FB_GET_INFO || command == NV2080_CTRL_CMD_FB_GET_INFO_V2;
+}
+
 static void judge_mmap(struct supervisor *s, struct door *d, const struct filter_args *args, const struct caller *caller,
 		       const struct call *call, struct seccomp_notif_resp *r)
 {
@@ -156,6 +174,7 @@ static void judge_device(struct supervisor *s, const struct seccomp_notif *n, co
 		.supervisor = s,
 		.caller = caller,
 		.id = n->id,
+		.drops = atomic_load(&s->drops),
 		.file = file,
 	};
 	struct call call = {
@@ -173,6 +192,8 @@ static void judge_device(struct supervisor *s, const struct seccomp_notif *n, co
 		caller->process->has_uvm = true;
 	pthread_mutex_unlock(&s->processes.lock);
 
+	if (asks_memory(&d, args))
+		watch_managed(s);
 	pthread_rwlock_rdlock(&s->calls);
 	if (args->call == FILTER_MMAP) {
 		judge_mmap(s, &d, args, caller, &call, r);

@@ -237,42 +237,59 @@ static void put(struct supervisor *s, struct process *p)
 	pthread_mutex_unlock(&s->processes.lock);
 }
 
-/* Under the sweep lock. */
-static bool sweep(struct supervisor *s, bool adopt, bool *ret_breached)
-{
-	bool dropped = false;
+enum { SWEEP_ENDED = 1, SWEEP_MANAGED = 2, SWEEP_ADOPT = 4 };
 
+/* One process. Returns whether something was dropped; *ret_gone: the entry is free. */
+static bool sweep_one(struct supervisor *s, struct process *p, bool dead, uint32_t what, bool *ret_gone,
+		      bool *ret_breached)
+{
+	bool dropped = false, breached = false;
+
+	*ret_gone = false;
+	if (dead) {
+		*ret_gone = (what & SWEEP_ENDED) && drop_dead(s, p);
+		return *ret_gone;
+	}
+	if (what & SWEEP_ENDED)
+		dropped = drop_gone(s, p);
+	if ((what & SWEEP_MANAGED) && (engine_has_managed(&s->engine, p->slot) || ((what & SWEEP_ADOPT) && p->has_uvm)))
+		dropped |= managed_compare(s, p, what & SWEEP_ADOPT, &breached);
+	*ret_breached |= breached;
+	return dropped;
+}
+
+static void sweep(struct supervisor *s, uint32_t what, bool *ret_breached)
+{
+	pthread_mutex_lock(&s->sweep);
 	for (uint32_t i = 0; i < LEDGER_SLOTS; i++) {
-		bool dead, breached = false;
+		bool dead, gone;
 		struct process *p = take(s, i, &dead);
 
 		if (!p)
 			continue;
-		if (dead && drop_dead(s, p)) {
-			dropped = true;
-			continue;
+		if (sweep_one(s, p, dead, what, &gone, ret_breached)) {
+			atomic_fetch_add(&s->drops, 1);
+			atomic_store(&s->is_dirty, true);
 		}
-		if (!dead)
-			dropped |= drop_gone(s, p);
-		if (!dead && (engine_has_managed(&s->engine, p->slot) || (adopt && p->has_uvm)))
-			dropped |= managed_compare(s, p, adopt, &breached);
-		if (breached)
-			*ret_breached = true;
-		put(s, p);
+		if (!gone)
+			put(s, p);
 	}
-	return dropped;
+	pthread_mutex_unlock(&s->sweep);
 }
 
-bool watch_reclaim(struct supervisor *s)
+void watch_reclaim(struct supervisor *s)
 {
-	bool breached = false, dropped;
+	bool breached = false;
 
-	pthread_mutex_lock(&s->sweep);
-	dropped = sweep(s, false, &breached);
-	pthread_mutex_unlock(&s->sweep);
-	if (dropped)
-		atomic_store(&s->is_dirty, true);
-	return dropped;
+	sweep(s, SWEEP_ENDED | SWEEP_MANAGED, &breached);
+}
+
+void watch_managed(struct supervisor *s)
+{
+	bool breached = false;
+
+	if (__atomic_load_n(&s->ledger->ledger->account.managed_count, __ATOMIC_RELAXED))
+		sweep(s, SWEEP_MANAGED, &breached);
 }
 
 void watch_publish(struct supervisor *s)
@@ -440,9 +457,7 @@ static void check(struct supervisor *s)
 	}
 	pthread_rwlock_unlock(&s->calls);
 
-	pthread_mutex_lock(&s->sweep);
-	sweep(s, true, &breached);
-	pthread_mutex_unlock(&s->sweep);
+	sweep(s, SWEEP_ENDED | SWEEP_MANAGED | SWEEP_ADOPT, &breached);
 	if (breached)
 		breach(s, NULL);
 }
