@@ -3,11 +3,8 @@
 #include "gate/driver.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 
 #include "abi/calls.h"
@@ -23,6 +20,7 @@
 #define METER_BUSY_NS (2 * MS)
 #define METER_ALONE_NS (5 * MS)
 #define METER_IDLE_NS (20 * MS)
+#define LOOK_CLOSED_NS (20 * MS)	/* the same while a gate is closed: new channels are born open */
 #define BACKOFF_NS (1000 * MS)	/* after a call that failed: a wedged GPU must not be called in a loop */
 
 enum { STALL_MS = 5000 };
@@ -204,9 +202,14 @@ static void take_settings(struct gate_driver *d, int slice, uint64_t now)
 		settings.max_permille = 1;
 	if (settings.weight > ARBITER_WEIGHT_MAX)
 		settings.weight = 1;
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
-		if (d->desks[i].lanes[slice].used)
-			arbiter_set(&d->desks[i].arbiter, (uint32_t)slice, &settings, now);
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		if (!d->desks[i].lanes[slice].used)
+			continue;
+		arbiter_set(&d->desks[i].arbiter, (uint32_t)slice, &settings, now);
+		/* the guard in the tenant's calls counts up, too, when a channel was scheduled and so opened */
+		d->desks[i].lanes[slice].look_at_ns = 0;
+		d->desks[i].reassert_at_ns = 0;
+	}
 	s->generation = generation;
 	s->is_set = true;
 }
@@ -388,6 +391,9 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 			publish(d, desk, i);
 	if (needy)
 		*next = min_u64(*next, at);
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (desk->lanes[i].used && !desk->lanes[i].open)
+			*next = min_u64(*next, now + LOOK_CLOSED_NS);
 	if (exact && count > 1)
 		*next = min_u64(*next, now + meter_pause(desk));
 	return result;
@@ -433,40 +439,4 @@ void gate_driver_free(struct gate_driver *d)
 		meter_reader_close(&d->desks[i].reader);
 	rm_close(&d->rm);
 	free(d);
-}
-
-/* To be late by 200 us twice in 20 ms is a point. Where we may, we go before the programs that keep the CPUs busy; it is
- * little that we do there. */
-static void be_punctual(void)
-{
-	struct sched_param param = { .sched_priority = 1 };
-
-	prctl(PR_SET_TIMERSLACK, 1000);
-	sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &param);
-}
-
-int gate_driver_run(struct ledger_handle *ledger, const struct gate_options *options, int stop_fd, struct error *err)
-{
-	struct pollfd stop = { .fd = stop_fd, .events = POLLIN };
-	struct gate_driver *d;
-	int r;
-
-	r = gate_driver_new(&d, options, err);
-	if (r < 0)
-		return r;
-	r = gate_driver_add(d, ledger);
-	be_punctual();
-	while (r >= 0) {
-		uint64_t now = now_monotonic(), next, wait;
-		struct timespec timeout;
-
-		gate_driver_step(d, now, &next);
-		now = now_monotonic();
-		wait = next > now ? next - now : 0;
-		timeout = (struct timespec){ .tv_sec = (time_t)(wait / (1000 * MS)), .tv_nsec = (long)(wait % (1000 * MS)) };
-		if (ppoll(&stop, 1, &timeout, NULL) > 0)
-			break;
-	}
-	gate_driver_free(d);
-	return r < 0 ? error_set(err, r, "cannot drive the gates: %s", strerror(-r)) : 0;
 }

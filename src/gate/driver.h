@@ -8,6 +8,7 @@
 #ifndef FG_GATE_DRIVER_H
 #define FG_GATE_DRIVER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -48,8 +49,30 @@ enum meter_source gate_driver_source(const struct gate_driver *driver, int slice
 /* Open all gates, end the guard. NULL is fine. */
 void gate_driver_free(struct gate_driver *driver);
 
-/* All of it for one slice, until stop_fd is readable or closed at its other end. Returns 0 or negative errno with a
- * sentence in err. For a thread or a process of its own. */
-int gate_driver_run(struct ledger_handle *ledger, const struct gate_options *options, int stop_fd, struct error *err);
+/* To be called after a change of the compute settings in a ledger: counts up the generation and wakes who waits for it,
+ * in any process that maps it. */
+void gate_settings_changed(struct ledger *ledger);
+
+/* All of it for one slice, in the calling thread, until *stop is not 0 (then call gate_settings_changed() to wake it).
+ * While the slice has no compute setting it sleeps: no driver, no guard, no timer. Returns 0 or negative errno with a
+ * sentence in err: no way to the driver. */
+int gate_run(struct ledger_handle *ledger, const struct gate_options *options, const uint32_t *stop, struct error *err);
+
+/* The same in a thread of its own, with all signals blocked. */
+struct gate_thread {
+	pthread_t thread;
+	bool is_running;
+	struct ledger_handle *ledger;
+	struct gate_options options;
+	uint32_t stop;
+	int result;		/* of gate_run(), after gate_thread_stop() */
+	struct error err;
+};
+
+/* Returns 0 or negative errno. t and ledger stay where they are until gate_thread_stop(). */
+int gate_thread_start(struct gate_thread *t, struct ledger_handle *ledger, const struct gate_options *options);
+
+/* Open all gates, end the thread and the guard. Fine when it was never started (zeroed memory). */
+void gate_thread_stop(struct gate_thread *t);
 
 #endif

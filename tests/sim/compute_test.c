@@ -187,7 +187,7 @@ static void set(struct tenant *t, uint32_t max_permille, uint32_t weight, uint32
 	l->compute_weight = weight;
 	l->compute_priority = priority;
 	l->frozen = frozen;
-	__atomic_add_fetch(&l->generation, 1, __ATOMIC_SEQ_CST);
+	gate_settings_changed(l);
 }
 
 /* The simulator's files cannot share memory: put memory of ours in the place of the mapping, and have it filled. */
@@ -494,11 +494,10 @@ static pid_t run_driver(struct tenant *a)
 	pid_t pid = fork();
 
 	if (pid == 0) {
+		const uint32_t stop = 0;
 		struct error err;
-		int fds[2];
 
-		CHECK_EQUAL(pipe(fds), 0);
-		if (gate_driver_run(&a->ledger, &options, fds[0], &err) < 0)
+		if (gate_run(&a->ledger, &options, &stop, &err) < 0)
 			fprintf(stderr, "%s\n", err.text);
 		_exit(1);
 	}
@@ -533,6 +532,40 @@ static void test_guard(void)
 	CHECK_EQUAL(waitpid(pid, &status, 0), pid);
 	CHECK(WIFSIGNALED(status));
 	CHECK(wait_until_runs(a, true));
+	tenant_end(a);
+}
+
+/* In a thread: asleep until there is a setting, at once when there is, and all is open when it ends. */
+static void test_thread(void)
+{
+	struct tenant *a = tenant_new("a", 1);
+	struct gate_thread thread;
+	uint64_t before, asked = UINT64_MAX;
+
+	submit(a->client, a->channels[0], SIM_ENDLESS);
+	CHECK_EQUAL(gate_thread_start(&thread, &a->ledger, &options), 0);
+	CHECK(wait_until_runs(a, true));
+	set(a, 0, 0, 0, true);
+	CHECK(wait_until_runs(a, false));
+	/* a driver that is at work needs no more than a few ms to let go and to hold back; twenty times, the best counts */
+	asked = UINT64_MAX;
+	for (int i = 0; i < 20; i++) {
+		uint64_t start;
+
+		before = busy_ns(a, NULL);
+		start = now_ns();
+		set(a, 0, 0, 0, false);
+		while (busy_ns(a, NULL) == before)
+			;
+		asked = now_ns() - start < asked ? now_ns() - start : asked;
+		set(a, 0, 0, 0, true);
+		CHECK(wait_until_runs(a, false));
+	}
+	CHECK(asked < 20 * MS);
+	gate_thread_stop(&thread);
+	CHECK_EQUAL(thread.result, 0);
+	CHECK(wait_until_runs(a, true));
+	gate_thread_stop(&thread);
 	tenant_end(a);
 }
 
@@ -573,6 +606,7 @@ int main(int argc, char **argv)
 		{ "runlist", test_runlist },	 { "meter", test_meter },     { "user", test_user },     { "caps", test_caps },
 		{ "weights", test_weights },	 { "priority", test_priority }, { "freeze", test_freeze },
 		{ "guard", test_guard },	 { "death", test_tenant_death },
+		{ "thread", test_thread },
 	};
 
 	CHECK_EQUAL(test_rm_open(&rm, 0), 0);
