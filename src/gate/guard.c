@@ -110,7 +110,7 @@ int guard_start(struct guard *g, uint32_t set_count, const struct gate_port *por
 {
 	int fds[2], kept[GUARD_KEEP + 1];
 	struct guard_shared *shared;
-	pid_t pid, r;
+	pid_t pid;
 	int status;
 
 	if (set_count > GUARD_SETS || count > GUARD_KEEP)
@@ -130,29 +130,19 @@ int guard_start(struct guard *g, uint32_t set_count, const struct gate_port *por
 	}
 	if (count)
 		memcpy(kept, keep, count * sizeof(kept[0]));
-	/* twice, so that the guard is no child of ours and whoever waits for children never meets it */
-	pid = fork();
-	if (pid == 0) {
-		pid = fork();
-		if (pid == 0)
-			guard_main(shared, port, fds[0], kept, count, stall_ms);
-		_exit(pid < 0 ? errno : 0);
-	}
-	status = pid < 0 ? -errno : 0;
+	/* without a signal at its end: such a child is seen by those alone who wait for it by __WCLONE. `fracgpu run` and
+	 * the supervisor wait for any child, and must never meet it */
+	pid = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, NULL);
+	if (pid == 0)
+		guard_main(shared, port, fds[0], kept, count, stall_ms);
+	status = -errno;
 	close(fds[0]);
-	while (pid > 0) {
-		r = waitpid(pid, &status, 0);
-		if (r < 0 && errno == EINTR)
-			continue;
-		/* somebody else in this process may have waited for it */
-		status = r == pid && WIFEXITED(status) ? -WEXITSTATUS(status) : 0;
-		break;
-	}
-	if (status < 0) {
+	if (pid < 0) {
 		close(fds[1]);
 		munmap(shared, sizeof(*shared));
 		return status;
 	}
+	g->pid = pid;
 	g->shared = shared;
 	g->pipe = fds[1];
 	return 0;
@@ -175,6 +165,8 @@ void guard_stop(struct guard *g)
 	if (!g->shared)
 		return;
 	close(g->pipe);
+	while (waitpid(g->pid, NULL, __WCLONE) < 0 && errno == EINTR)
+		;
 	munmap(g->shared, sizeof(*g->shared));
 	g->shared = NULL;
 	g->pipe = -1;

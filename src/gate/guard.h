@@ -22,6 +22,7 @@ struct guard_shared {
 struct guard {
 	struct guard_shared *shared;	/* NULL: not started */
 	int pipe;			/* the guard sees this end close */
+	int pid;			/* of the guard */
 	uint32_t reopened;		/* as last seen */
 };
 
@@ -36,7 +37,7 @@ int guard_start(struct guard *g, uint32_t set_count, const struct gate_port *por
  * states in the sets say so. */
 bool guard_beat(struct guard *g);
 
-/* The guard opens what is still closed, and ends. */
+/* The guard opens what is still closed, and ends. Returns when it has. */
 void guard_stop(struct guard *g);
 
 #endif

@@ -325,7 +325,8 @@ static void test_guard_end(void **state)
 	assert_int_equal(pipe(fds), 0);
 	make_channels(0, 3, 0x10);
 	assert_int_equal(guard_start(&guard, 1, &port, NULL, 0, 0), 0);
-	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);	/* no child of ours */
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);	/* whoever waits for any child does not meet it */
+	assert_int_equal(waitpid(guard.pid, NULL, WNOHANG | __WCLONE), 0);
 	gate_collect(&guard.shared->sets[0], 0, account, 0);
 	gate_apply(&guard.shared->sets[0], &port, 0, 1);
 	assert_int_equal(count_off(), 3);
@@ -334,7 +335,8 @@ static void test_guard_end(void **state)
 	close(fds[0]);
 	assert_false(guard_beat(&guard));
 	guard_stop(&guard);
-	wait_for_off(0);
+	assert_int_equal(count_off(), 0);
+	assert_int_equal(waitpid(guard.pid, NULL, WNOHANG | __WCLONE), -1);
 	guard_stop(&guard);
 	(void)state;
 }
