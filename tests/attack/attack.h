@@ -42,6 +42,15 @@ static inline uint64_t fill(struct test_rm *rm)
 	return sum;
 }
 
+/* Give all back, and take the whole slice: nothing was lost, nothing was won. */
+static inline void fill_anew(struct test_rm *rm)
+{
+	CHECK_EQUAL(test_rm_free(rm, rm->client, rm->client), NV_OK);
+	test_rm_close(rm);
+	CHECK_EQUAL(test_rm_open(rm, 0), NV_OK);
+	CHECK_EQUAL(fill(rm), LIMIT);
+}
+
 static inline void say_bytes(const char *what, uint64_t bytes)
 {
 	printf("%s: %llu MiB\n", what, (unsigned long long)(bytes >> 20));
@@ -55,6 +64,22 @@ static inline void look(void)
 
 	CHECK(state);
 	free(state);
+}
+
+/* Attacks that can win for a moment stay as they are, and have to be found out. */
+static inline void stay_if_over(void)
+{
+	unsigned long long used = 0, managed = 0;
+	char *state = test_sim_state();
+	const char *at;
+
+	CHECK(state);
+	at = strstr(state, "\"used\": ");
+	CHECK(at && sscanf(at, "\"used\": %llu, \"managed\": %llu", &used, &managed) == 2);
+	free(state);
+	say_bytes("holds", used + managed);
+	while (getenv("ATTACK_STAYS") && used + managed > LIMIT)
+		pause();
 }
 
 /* A free place in the address space, as long as wanted. */

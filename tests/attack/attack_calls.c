@@ -124,11 +124,15 @@ static bool has_int80(void)
 }
 #endif
 
+/* Opened as usual, so that the way need not be there. */
 static void fill_through(int (*way)(int fd, unsigned long request, void *argument))
 {
+	int (*usual)(int fd, unsigned long request, void *argument) = test_rm_ioctl;
+
 	CHECK_EQUAL(test_rm_open(&rm, 0), NV_OK);
 	test_rm_ioctl = way;
 	say_bytes("got", fill(&rm));
+	test_rm_ioctl = usual;
 }
 
 static void plain(void)
@@ -139,19 +143,16 @@ static void plain(void)
 
 static void raw(void)
 {
-	test_rm_ioctl = raw_ioctl;
 	fill_through(raw_ioctl);
 }
 
 static void bits(void)
 {
-	test_rm_ioctl = bits_ioctl;
 	fill_through(bits_ioctl);
 }
 
 static void high(void)
 {
-	test_rm_ioctl = high_ioctl;
 	fill_through(high_ioctl);
 }
 
@@ -169,7 +170,6 @@ static void i386(void)
 		puts("absent: this kernel has no int 0x80");
 		return;
 	}
-	test_rm_ioctl = int80_ioctl;
 	fill_through(int80_ioctl);
 }
 
@@ -198,7 +198,7 @@ static void x32(void)
 
 /* ---- what is asked for ---- */
 
-/* Sizes that overflow, wrap, or pass the limit by one. */
+/* Sizes that overflow, wrap, or pass the limit by one. What they leave is given back at the end. */
 static void sizes(void)
 {
 	static const uint64_t tried[] = { 0, 1, LIMIT - 1, LIMIT + 1, 2 * LIMIT, UINT64_MAX, UINT64_MAX - 65535, UINT64_C(1) << 63,
@@ -210,7 +210,7 @@ static void sizes(void)
 
 		test_rm_vidmem(&rm, &bytes, NULL);
 	}
-	say_bytes("got", fill(&rm));
+	fill_anew(&rm);
 }
 
 /* All functions of the older interface, in all forms that could be memory. */
@@ -358,6 +358,9 @@ static void unknown_calls(void)
 			const struct abi_call *on_ctl = abi_call_find(&rm.layout, ABI_DEV_CTL, request);
 			const struct abi_call *on_gpu = abi_call_find(&rm.layout, ABI_DEV_GPU, request);
 
+			/* without a size a call is the driver's alone: it has none (supervisor/filter.h) */
+			if (!sizes[i] && ((on_ctl && !on_ctl->size) || (on_gpu && !on_gpu->size)))
+				continue;
 			memset(args, 0, sizeof(args));
 			if (!on_ctl || on_ctl->effect == ABI_REFUSE)
 				CHECK(test_rm_ioctl(rm.ctl, request, args) < 0);
@@ -401,27 +404,28 @@ static void flags(void)
 	say_bytes("then got", fill(&rm));
 }
 
-/* More objects than the ledger has room for at the end: refused, and nothing lost after a free of all. */
-static void objects(void)
+/* Objects without number; all of them go with their client, and nothing is lost. */
+static void many_objects(uint32_t count)
 {
-	enum { OBJECTS = 100000 };
-	uint32_t made = 0;
-
 	CHECK_EQUAL(test_rm_open(&rm, 0), NV_OK);
-	for (uint32_t i = 0; i < OBJECTS; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		uint8_t params[SUBDEVICE_ALLOC_SIZE] = { 0 };
 		uint32_t object = 0;
 
-		if (test_rm_alloc(&rm, rm.client, rm.device, &object, 0x2080, params) != NV_OK)
-			break;
-		made++;
+		CHECK_EQUAL(test_rm_alloc(&rm, rm.client, rm.device, &object, 0x2080, params), NV_OK);
 	}
-	CHECK_EQUAL(made, OBJECTS);
 	CHECK_EQUAL(fill(&rm), LIMIT);
-	CHECK_EQUAL(test_rm_free(&rm, rm.client, rm.client), NV_OK);
-	test_rm_close(&rm);
-	CHECK_EQUAL(test_rm_open(&rm, 0), NV_OK);
-	CHECK_EQUAL(fill(&rm), LIMIT);
+	fill_anew(&rm);
+}
+
+static void objects(void)
+{
+	many_objects(100000);
+}
+
+static void some_objects(void)
+{
+	many_objects(10000);
 }
 
 static const struct attack attacks[] = {
@@ -442,6 +446,7 @@ static const struct attack attacks[] = {
 	{ "unknown-calls", unknown_calls },
 	{ "flags", flags },
 	{ "objects", objects },
+	{ "some-objects", some_objects },
 	{ NULL, NULL },
 };
 

@@ -13,9 +13,17 @@
 
 #include "base/bytes.h"
 
+static int libc_ioctl(int fd, unsigned long request, void *argument)
+{
+	return ioctl(fd, request, argument);
+}
+
+int (*test_rm_ioctl)(int fd, unsigned long request, void *argument) = libc_ioctl;
+void *(*test_rm_mmap)(void *address, size_t length, int prot, int flags, int fd, off_t offset) = mmap;
+
 int test_rm_call(int fd, uint32_t nr, void *args, uint32_t size)
 {
-	return ioctl(fd, abi_request(nr, size), args) < 0 ? -errno : 0;
+	return test_rm_ioctl(fd, abi_request(nr, size), args) < 0 ? -errno : 0;
 }
 
 int test_rm_version(int ctl, char text[64])
@@ -385,7 +393,7 @@ int test_rm_import(struct test_rm *rm, int fd, uint32_t *object)
 
 int test_uvm_call(int fd, uint32_t request, void *params)
 {
-	return ioctl(fd, request, params) < 0 ? -errno : 0;
+	return test_rm_ioctl(fd, request, params) < 0 ? -errno : 0;
 }
 
 int test_uvm_open(struct test_rm *rm)
@@ -470,7 +478,8 @@ void *test_managed(struct test_rm *rm, uint64_t length)
 
 	if (place == MAP_FAILED)
 		return NULL;
-	managed = mmap(place, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rm->uvm, (off_t)(uintptr_t)place);
+	managed = test_rm_mmap(place, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rm->uvm,
+			       (off_t)(uintptr_t)place);
 	if (managed != MAP_FAILED)
 		return managed;
 	saved = errno;

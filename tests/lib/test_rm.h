@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "abi/calls.h"
 
@@ -21,6 +22,10 @@ struct test_rm {
 	struct abi_layout layout;
 	uint32_t client, device, subdevice;
 };
+
+/* How calls are made: libc's ioctl() and mmap(), unless a test puts another way in their place. -1 and errno. */
+extern int (*test_rm_ioctl)(int fd, unsigned long request, void *argument);
+extern void *(*test_rm_mmap)(void *address, size_t length, int prot, int flags, int fd, off_t offset);
 
 /* Open the driver and make a client, a device and a subdevice on a GPU. 0, a status, or negative errno. */
 int test_rm_open(struct test_rm *rm, uint32_t gpu);
