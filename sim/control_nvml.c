@@ -13,7 +13,7 @@ enum {
 	INFO_SMC_MODE = 0x2a, INFO_SM_VERSION = 0x2c,	/* NV2080_CTRL_GPU_INFO_INDEX_* */
 	SMC_DISABLED = 2,
 	ARCH_AMPERE = 0x170,
-	SAMPLE_NS = 100000000,
+	SAMPLE_NS = 20000000,
 	ECC_UNITS = 24, ECC_UNIT_SIZE = 40,
 	/* NV2080_CTRL_THERMAL_SYSTEM_* */
 	THERMAL_DONE = 16, THERMAL_COUNT = 20, THERMAL_LIST = 24, THERMAL_INSTRUCTION = 44,
@@ -184,7 +184,14 @@ static uint32_t current_pstate(struct sim_control_call *call, void *params, uint
 
 /* ---- how busy, and what follows from it ---- */
 
-/* Per cent of the time since somebody asked, if that is long enough to tell. */
+static uint64_t start_ns;
+
+static void __attribute__((constructor)) note_start(void)
+{
+	start_ns = sim_now_ns();
+}
+
+/* Per cent of the time since somebody asked (or since the start), if that is long enough to tell. */
 static uint32_t busy_percent(struct sim_control_call *call)
 {
 	static struct {
@@ -195,6 +202,8 @@ static uint32_t busy_percent(struct sim_control_call *call)
 	uint64_t now_ns, busy_ns;
 
 	l = &last[call->gpu->index];
+	if (!l->at_ns)
+		l->at_ns = start_ns;
 	sim_sched_query(call, query, sizeof(query));
 	now_ns = get_u64(query, QUERY_NOW);
 	busy_ns = get_u64(query, QUERY_TOTAL);
