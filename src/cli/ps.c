@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/size.h"
@@ -245,6 +246,7 @@ static struct libscols_table *make_table(void)
 
 static int ps(int count, char **words)
 {
+	cleanup_close int lock = -1;
 	struct output out = { 0 };
 	char runtime[RUNTIME_PATH];
 	struct error err;
@@ -257,6 +259,7 @@ static int ps(int count, char **words)
 		out.table = make_table();
 	if (!out.slices && !out.table)
 		return complain("out of memory");
+	lock = runtime_lock(runtime, true);
 	slices_each(runtime, show, &out);
 	if (out.slices) {
 		json_t *all = json_pack("{s:o}", "slices", out.slices);

@@ -157,6 +157,7 @@ static int make_slice(const struct plan *plan, const char *runtime, const struct
 		return r;
 	}
 	ledger->ledger->show_host = strcmp(opt_view, "host") == 0;
+	slice_dir_ready(dir);
 	return 0;
 }
 

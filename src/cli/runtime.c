@@ -193,8 +193,7 @@ int slices_each(const char *runtime, int (*fn)(const char *path, const char *nam
 	return r;
 }
 
-/* Returns a descriptor that holds the lock until it is closed, or negative errno. */
-static int lock_runtime(const char *runtime)
+int runtime_lock(const char *runtime, bool is_shared)
 {
 	char path[RUNTIME_PATH + sizeof("/.lock")];
 	int fd;
@@ -203,7 +202,7 @@ static int lock_runtime(const char *runtime)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	if (flock(fd, LOCK_EX) < 0) {
+	if (flock(fd, is_shared ? LOCK_SH : LOCK_EX) < 0) {
 		int r = -errno;
 
 		close(fd);
@@ -216,8 +215,9 @@ int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name,
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1 };
 	char path[sizeof(dir->path) + sizeof("/owner")];
-	cleanup_close int guard = lock_runtime(runtime);
+	cleanup_close int guard = runtime_lock(runtime, false);
 
+	dir->guard = -1;
 	dir->owner = -1;
 	snprintf(dir->runtime, sizeof(dir->runtime), "%s", runtime);
 	snprintf(dir->name, sizeof(dir->name), "%s", name);
@@ -240,13 +240,19 @@ int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name,
 		remove_dir(dir->path);
 		return code;
 	}
+	dir->guard = TAKE_FD(guard);
 	return 0;
+}
+
+void slice_dir_ready(struct slice_dir *dir)
+{
+	close(TAKE_FD(dir->guard));
 }
 
 void slice_dir_done(struct slice_dir *dir)
 {
 	/* with the lock, since another slice of this name may be made as soon as we let go */
-	cleanup_close int guard = lock_runtime(dir->runtime);
+	cleanup_close int guard = dir->guard >= 0 ? TAKE_FD(dir->guard) : runtime_lock(dir->runtime, false);
 
 	if (guard >= 0 && !has_live_slots(dir->path))
 		remove_dir(dir->path);

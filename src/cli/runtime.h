@@ -22,6 +22,7 @@ struct slice_dir {
 	char path[RUNTIME_PATH + SLICE_NAME + 1];
 	char name[SLICE_NAME];
 	int owner;		/* the locked file; -1 */
+	int guard;		/* the lock of the runtime directory, until the slice is ready; -1 */
 };
 
 /* /run/fracgpu for root, $XDG_RUNTIME_DIR/fracgpu for others; /tmp/fracgpu-UID where that is not there, or is mounted
@@ -38,15 +39,21 @@ bool slice_name_is_valid(const char *name);
 /* "python3-4711" for a program's path: what is no letter of a name becomes "_". */
 void slice_name_make(const char *program, int pid, char ret_name[SLICE_NAME]);
 
-/* Clean dead slices away, and make the directory of a new one, with its owner file locked by us.
+/* Clean dead slices away, and make the directory of a new one, with its owner file locked by us. Until slice_dir_ready()
+ * nobody else sees or makes slices: its ledger is being made.
  * Returns 0, -EEXIST when a slice of this name is alive, or negative errno. */
 int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name, struct error *err);
+void slice_dir_ready(struct slice_dir *dir);
 
 /* Let go of the owner file and remove the directory, unless a process of the slice is left that somebody else waits for. */
 void slice_dir_done(struct slice_dir *dir);
 
 /* Whether the slice in a directory is alive. */
 bool slice_is_alive(const char *path);
+
+/* Take the lock of the runtime directory; shared: to look only. Returns a descriptor that holds it until it is closed, or
+ * negative errno. */
+int runtime_lock(const char *runtime, bool is_shared);
 
 /* Call fn with path and name of each slice directory, in order of names, until it returns non-zero; returns that. */
 int slices_each(const char *runtime, int (*fn)(const char *path, const char *name, void *arg), void *arg);

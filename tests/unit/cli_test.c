@@ -95,6 +95,15 @@ static void test_names(void **state)
 	assert_non_null(strstr(name, "-2147483647"));
 }
 
+static int make(struct slice_dir *dir, const char *name, struct error *err)
+{
+	int r = slice_dir_make(dir, folder, name, err);
+
+	if (r == 0)
+		slice_dir_ready(dir);
+	return r;
+}
+
 static int count_slices(const char *path, const char *name, void *arg)
 {
 	(*(int *)arg)++;
@@ -110,11 +119,11 @@ static void test_slice_dirs(void **state)
 	pid_t child;
 	int status;
 
-	assert_int_equal(slice_dir_make(&dir, folder, "one", &err), 0);
+	assert_int_equal(make(&dir, "one", &err), 0);
 	assert_true(slice_is_alive(dir.path));
-	assert_int_equal(slice_dir_make(&other, folder, "one", &err), -EEXIST);
+	assert_int_equal(make(&other, "one", &err), -EEXIST);
 	assert_non_null(strstr(err.text, "one"));
-	assert_int_equal(slice_dir_make(&other, folder, "two", &err), 0);
+	assert_int_equal(make(&other, "two", &err), 0);
 	slices_each(folder, count_slices, &count);
 	assert_int_equal(count, 2);
 	slice_dir_done(&other);
@@ -123,15 +132,15 @@ static void test_slice_dirs(void **state)
 	/* whoever made a slice may be killed: what is left is found dead, and cleaned away by the next one */
 	child = fork();
 	if (child == 0)
-		_exit(slice_dir_make(&third, folder, "three", &err) == 0 ? 0 : 1);
+		_exit(make(&third, "three", &err) == 0 ? 0 : 1);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 	snprintf(path, sizeof(path), "%s/three", folder);
 	assert_int_equal(access(path, F_OK), 0);
 	assert_false(slice_is_alive(path));
-	assert_int_equal(slice_dir_make(&third, folder, "three", &err), 0);
+	assert_int_equal(make(&third, "three", &err), 0);
 	slice_dir_done(&third);
-	assert_int_equal(slice_dir_make(&other, folder, "two", &err), 0);
+	assert_int_equal(make(&other, "two", &err), 0);
 	assert_true(slice_is_alive(dir.path));
 	slice_dir_done(&other);
 	slice_dir_done(&dir);
