@@ -190,21 +190,11 @@ def test_busy():
 
 
 def test_user():
-    """Without root."""
-    if os.geteuid() == 0:
-        # the simulator needs /dev/fuse and user namespaces, and may have neither for a user
-        trial = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", options.sim, "true"],
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False)
-        if trial.returncode:
-            skip("a user cannot run the simulator here: " + trial.stdout.strip())
-        words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command("h200", [tool("nvidia-smi")])]
-    else:
-        words = command("h200", [tool("nvidia-smi")])
-    result = subprocess.run(words, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            timeout=LIMIT_S, check=False)
-    print(result.stdout)
-    check_equal(result.returncode, 0)
-    check_match("NVIDIA H200", result.stdout)
+    """Without root, and without CAP_SYS_ADMIN."""
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    if user and subprocess.run([*user, tool("nvidia-smi"), "--help"], stdout=subprocess.DEVNULL, check=False).returncode:
+        skip("another user cannot reach the tools' folder")
+    check_match("NVIDIA H200", run("h200", [*user, tool("nvidia-smi")]))
 
 
 def test_nvtop():
@@ -236,7 +226,7 @@ def test_gpustat():
     report = json.loads(run("h200,gtx1080", [tool("gpustat"), "--json"]))
     check_equal([(g["name"], g["memory.total"], g["memory.used"]) for g in report["gpus"]],
                 [("NVIDIA H200", 143771, 0), ("NVIDIA GeForce GTX 1080", 8192, 0)])
-    text = run("h200", fill("1GiB", tool("gpustat"), "--no-color", "--show-pid"), limit="4GiB")
+    text = run("h200", fill("1GiB", tool("gpustat"), "--no-color", "--show-cmd", "--show-pid"), limit="4GiB")
     check_match(r"NVIDIA H200 \| +\d+°C, +\d+ % \| +1024 / +4096 MB \|.*fill/\d+\(1024M\)", text)
 
 
