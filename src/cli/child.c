@@ -64,10 +64,11 @@ static int wait_for(pid_t child, const sigset_t *set)
 	pid_t pid;
 
 	for (;;) {
-		/* what the program leaves behind becomes ours (we are its reaper), and ends before or after it */
+		/* what the program leaves behind is ours: we are its reaper */
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 			if (pid == child)
-				return WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+				return WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status)
+							   : WEXITSTATUS(status);
 		}
 		/* a key pressed at the terminal went to the whole group, the program included */
 		if (sigwaitinfo(set, &info) > 0 && info.si_signo != SIGCHLD && info.si_code != SI_KERNEL)
@@ -94,7 +95,7 @@ int program_run(const char *path, char **argv, const char *preload)
 	sigaddset(&set, SIGCHLD);
 	for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++)
 		sigaddset(&set, passed[i]);
-	signal(SIGCHLD, SIG_DFL);	/* ignored by our parent, it would leave us nothing to wait for */
+	signal(SIGCHLD, SIG_DFL); /* ignored by our parent, it would leave us nothing to wait for */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	sigprocmask(SIG_BLOCK, &set, &old);
 	child = fork();
@@ -110,7 +111,7 @@ int program_run(const char *path, char **argv, const char *preload)
 	if (read(told, &failure, sizeof(failure)) == sizeof(failure))
 		complain("cannot run '%s': %s", path, strerror(failure));
 	status = wait_for(child, &set);
-	sigprocmask(SIG_SETMASK, &old, NULL);	/* from here on signals are for us: they end the waiting */
+	sigprocmask(SIG_SETMASK, &old, NULL); /* from here on signals are for us: they end the waiting */
 	while (wait(NULL) > 0 || errno == EINTR)
 		;
 	return failure == ENOENT ? EXIT_NOT_FOUND : status;

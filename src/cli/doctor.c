@@ -28,20 +28,21 @@ static const struct option_row options[] = {
 	{ NULL },
 };
 
-enum health { GOOD, NOTE, BAD };	/* NOTE: does not work, and need not */
+enum health { GOOD, NOTE, BAD }; /* NOTE: does not work, and need not */
 
 static const char *const health_names[] = { "ok", "note", "bad" };
 
 struct report {
-	json_t *checks;		/* NULL: print as we go */
+	json_t *checks; /* NULL: print as we go */
 	bool is_bad;
 };
 
 /* One finding. fix: what to do about it, or NULL. */
-static void say(struct report *report, enum health health, const char *what, const char *fix, const char *format, ...)
-	__attribute__((format(printf, 5, 6)));
+static void say(struct report *report, enum health health, const char *what, const char *fix,
+		const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-static void say(struct report *report, enum health health, const char *what, const char *fix, const char *format, ...)
+static void say(struct report *report, enum health health, const char *what, const char *fix,
+		const char *format, ...)
 {
 	char text[SENTENCE];
 	va_list args;
@@ -52,8 +53,9 @@ static void say(struct report *report, enum health health, const char *what, con
 	if (health == BAD)
 		report->is_bad = true;
 	if (report->checks) {
-		json_array_append_new(report->checks, json_pack("{s:s,s:s,s:s,s:s?}", "check", what, "result",
-								health_names[health], "text", text, "fix", fix));
+		json_array_append_new(report->checks,
+				      json_pack("{s:s,s:s,s:s,s:s?}", "check", what, "result",
+						health_names[health], "text", text, "fix", fix));
 		return;
 	}
 	printf("%-4s  %-11s %s\n", health_names[health], what, text);
@@ -72,7 +74,7 @@ static void check_device(struct report *report, const char *path, const char *fi
 		say(report, BAD, "device", fix, "%s cannot be opened: %s", path, strerror(errno));
 }
 
-/* Driver, devices, GPUs. Returns whether the driver can be used; *ret_room: the free memory of the first GPU. */
+/* Driver, devices, GPUs. Returns whether the driver can be used; *ret_room: free bytes of the first GPU. */
 static bool check_driver(struct report *report, uint64_t *ret_room)
 {
 	struct abi_version version;
@@ -81,21 +83,25 @@ static bool check_driver(struct report *report, uint64_t *ret_room)
 	char text[32], total[SIZE_TEXT], room[SIZE_TEXT];
 
 	if (rm_driver_version(text, &version, &err) < 0) {
-		say(report, BAD, "driver", err.code == -ENODEV ? "install NVIDIA's driver, or give this container its "
-								 "devices (docker run --gpus ...)" : NULL, "%s", err.text);
+		say(report, BAD, "driver",
+		    err.code == -ENODEV ? "install NVIDIA's driver, or give this container its "
+					  "devices (docker run --gpus ...)"
+					: NULL,
+		    "%s", err.text);
 		return false;
 	}
 	say(report, GOOD, "driver", NULL, "version %s is supported (%s)", text, abi_supported());
-	check_device(report, "/dev/nvidiactl", "run nvidia-modprobe, or look at who may use the device files");
+	check_device(report, "/dev/nvidiactl",
+		     "run nvidia-modprobe, or look at who may use the device files");
 	check_device(report, "/dev/nvidia-uvm", "run nvidia-modprobe -c0 -u; CUDA needs it");
 	if (rm_open(&rm, &err) < 0) {
 		say(report, BAD, "gpu", NULL, "%s", err.text);
 		return false;
 	}
 	for (uint32_t i = 0; i < rm.gpu_count; i++)
-		say(report, GOOD, "gpu", NULL, "%u: %s, %s, %s, %s free", rm.gpus[i].gpu.index, rm.gpus[i].gpu.name[0] ? rm.gpus[i].gpu.name : "unnamed",
-		    rm.gpus[i].gpu.uuid, size_format(total, rm.gpus[i].gpu.total_bytes),
-		    size_format(room, rm.gpus[i].free_bytes));
+		say(report, GOOD, "gpu", NULL, "%u: %s, %s, %s, %s free", rm.gpus[i].gpu.index,
+		    rm.gpus[i].gpu.name[0] ? rm.gpus[i].gpu.name : "unnamed", rm.gpus[i].gpu.uuid,
+		    size_format(total, rm.gpus[i].gpu.total_bytes), size_format(room, rm.gpus[i].free_bytes));
 	*ret_room = rm.gpus[0].free_bytes;
 	rm_close(&rm);
 	return true;
@@ -134,8 +140,8 @@ static int first_line(const char *path, const char *const *argv, char *line, siz
 static void try_limit(struct report *report, const char *door)
 {
 	char memory[32], name[SLICE_NAME], bytes[32], self[PATH_MAX], line[SENTENCE];
-	const char *const argv[] = { "fracgpu", "run",	  "--memory", memory, "--name", name,	 "--door",
-				     door,	"--", self, "doctor-child",   "--limit", bytes, NULL };
+	const char *const argv[] = { "fracgpu", "run", "--memory", memory,	   "--name",  name,  "--door",
+				     door,	"--",  self,	   "doctor-child", "--limit", bytes, NULL };
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	int status;
 
@@ -148,7 +154,8 @@ static void try_limit(struct report *report, const char *door)
 		say(report, GOOD, "limit", NULL, "%s door: %s", door, line + 3);
 	else
 		say(report, BAD, "limit", "please report this, with the output of 'fracgpu doctor --json'",
-		    "%s door: %s (exit status %d)", door, strncmp(line, "bad ", 4) == 0 ? line + 4 : line, status);
+		    "%s door: %s (exit status %d)", door, strncmp(line, "bad ", 4) == 0 ? line + 4 : line,
+		    status);
 }
 
 static bool check_preload(struct report *report)
@@ -156,7 +163,8 @@ static bool check_preload(struct report *report)
 	char runtime[RUNTIME_PATH], library[PATH_MAX];
 	struct error err;
 
-	if (runtime_path(runtime, &err) < 0 || library_find(LIBRARY_GLIBC, library, sizeof(library), &err) < 0) {
+	if (runtime_path(runtime, &err) < 0 ||
+	    library_find(LIBRARY_GLIBC, library, sizeof(library), &err) < 0) {
 		say(report, BAD, "preload", NULL, "the preload door does not work: %s", err.text);
 		return false;
 	}
@@ -178,7 +186,8 @@ static bool check_supervisor(struct report *report)
 		return true;
 	}
 	say(report, NOTE, "supervisor",
-	    err.code == -EBUSY ? NULL : "in a container: allow it by the seccomp profile; else: Linux 5.6 or later",
+	    err.code == -EBUSY ? NULL
+			       : "in a container: allow it by the seccomp profile; else: Linux 5.6 or later",
 	    "the supervisor door does not work: %s", err.text);
 	return false;
 }
@@ -193,7 +202,8 @@ static void check_doors(struct report *report, bool has_driver, uint64_t room)
 	if (!has_driver)
 		return;
 	if (room < (uint64_t)(2 * SELFTEST_MIB) << 20) {
-		say(report, NOTE, "limit", NULL, "not tried: less than %d MiB are free on GPU 0", 2 * SELFTEST_MIB);
+		say(report, NOTE, "limit", NULL, "not tried: less than %d MiB are free on GPU 0",
+		    2 * SELFTEST_MIB);
 		return;
 	}
 	if (has_supervisor)
@@ -213,8 +223,8 @@ static int doctor(int count, char **words)
 	has_driver = check_driver(&report, &room);
 	check_doors(&report, has_driver, room);
 	if (report.checks) {
-		json_t *all = json_pack("{s:s,s:b,s:o}", "version", FRACGPU_VERSION, "ok", (int)!report.is_bad, "checks",
-					report.checks);
+		json_t *all = json_pack("{s:s,s:b,s:o}", "version", FRACGPU_VERSION, "ok",
+					(int)!report.is_bad, "checks", report.checks);
 
 		json_dumpf(all, stdout, JSON_INDENT(2));
 		putchar('\n');

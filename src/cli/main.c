@@ -21,7 +21,8 @@ static const struct verb *find(const char *name)
 
 static void overview(void)
 {
-	puts("Usage: fracgpu VERB [OPTIONS]\n\nShare NVIDIA GPUs between programs, with hard memory limits.\n\nVerbs:");
+	puts("Usage: fracgpu VERB [OPTIONS]\n\nShare NVIDIA GPUs between programs, with hard memory "
+	     "limits.\n\nVerbs:");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		printf("  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
 	puts("\n'fracgpu help VERB' says more.");

@@ -25,8 +25,8 @@ void options_help(const struct verb *verb)
 {
 	char left[64];
 
-	printf("Usage: fracgpu %s%s%s\n\n%s.\n\nOptions:\n", verb->name, *verb->synopsis ? " " : "", verb->synopsis,
-	       verb->summary);
+	printf("Usage: fracgpu %s%s%s\n\n%s.\n\nOptions:\n", verb->name, *verb->synopsis ? " " : "",
+	       verb->synopsis, verb->summary);
 	for (const struct option_row *row = verb->options; row->name; row++) {
 		snprintf(left, sizeof(left), "--%s%s%s", row->name, row->argument ? " " : "",
 			 row->argument ? row->argument : "");
@@ -70,7 +70,8 @@ int options_parse(const struct verb *verb, int argc, char **argv, int *ret_statu
 			return 0;
 		}
 		if (found == '?') {
-			*ret_status = wrong(verb, optopt >= 256 ? "no value belongs to" : "unknown option", last);
+			*ret_status =
+				wrong(verb, optopt >= 256 ? "no value belongs to" : "unknown option", last);
 			return 0;
 		}
 		*verb->options[found - 256].value = optarg ? optarg : "";

@@ -8,27 +8,27 @@
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct option_row {
-	const char *name;	/* without the dashes */
-	const char *argument;	/* what to call its value, NULL for a switch */
-	const char *help;	/* one line */
-	const char **value;	/* set to the value given (a switch: to ""); untouched when it is not given */
+	const char *name; /* without the dashes */
+	const char *argument; /* what to call its value, NULL for a switch */
+	const char *help; /* one line */
+	const char **value; /* set to the value given (a switch: to ""); untouched when it is not given */
 };
 
 struct verb {
 	const char *name;
-	const char *synopsis;	/* what follows the verb */
-	const char *summary;	/* one line */
-	const struct option_row *options;	/* ends with a row without a name */
-	bool takes_words;	/* words may follow the options; the first ends them */
-	int (*run)(int count, char **words);	/* the words after the options; returns the exit status */
+	const char *synopsis; /* what follows the verb */
+	const char *summary; /* one line */
+	const struct option_row *options; /* ends with a row without a name */
+	bool takes_words; /* words may follow the options; the first ends them */
+	int (*run)(int count, char **words); /* the words after the options; returns the exit status */
 };
 
 extern const struct verb verb_run, verb_ps, verb_doctor, verb_version, verb_help, verb_doctor_child;
 
 /* Read argv (argv[0] is the verb's name) by the verb's table. Says what is wrong on stderr.
  *
- * Returns the index of the first word after the options, or 0 when the verb is done: *ret_status is then the exit
- * status (after --help, or after a mistake). */
+ * Returns the index of the first word after the options, or 0 when the verb is done: *ret_status is then the
+ * exit status (after --help, or after a mistake). */
 int options_parse(const struct verb *verb, int argc, char **argv, int *ret_status);
 
 /* What --help shows, on stdout. */

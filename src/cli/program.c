@@ -16,7 +16,7 @@
 
 #include "base/cleanup.h"
 
-enum { SCRIPT_DEPTH = 4 };	/* as the kernel follows interpreters (fs/exec.c, exec_binprm) */
+enum { SCRIPT_DEPTH = 4 }; /* as the kernel follows interpreters (fs/exec.c, exec_binprm) */
 
 static int try(const char *path)
 {
@@ -39,8 +39,8 @@ int program_find(const char *name, char *ret_path, struct error *err)
 		snprintf(ret_path, PATH_MAX, "%s", name);
 		r = try(ret_path);
 		if (r < 0)
-			return error_set(err, r == -ENOENT || r == -ENOTDIR ? -ENOENT : -EACCES, "cannot run '%s': %s",
-					 name, strerror(-r));
+			return error_set(err, r == -ENOENT || r == -ENOTDIR ? -ENOENT : -EACCES,
+					 "cannot run '%s': %s", name, strerror(-r));
 		return 0;
 	}
 	if (!path)
@@ -68,7 +68,7 @@ enum { OUR_MACHINE = EM_X86_64 };
 enum { OUR_MACHINE = EM_AARCH64 };
 #endif
 
-/* Whether starting the file gives rights that the starter does not have: the loader then ignores LD_PRELOAD. */
+/* Whether starting the file gives rights that the starter lacks: the loader then ignores LD_PRELOAD. */
 static bool gains_rights(int fd)
 {
 	struct stat st;
@@ -101,13 +101,15 @@ static bool find_loader(int fd, const Elf64_Ehdr *header, char *ret_loader, size
 	return false;
 }
 
-static int judge_elf(int fd, const char *path, const Elf64_Ehdr *header, const char **ret_library, struct error *err)
+static int judge_elf(int fd, const char *path, const Elf64_Ehdr *header, const char **ret_library,
+		     struct error *err)
 {
 	char loader[PATH_MAX];
 	static const char door[] = "so the preload door does not reach it (use --door supervisor)";
 
 	if (header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_machine != OUR_MACHINE)
-		return error_set(err, -ENOTSUP, "'%s' is for another kind of processor than fracgpu, %s", path, door);
+		return error_set(err, -ENOTSUP, "'%s' is for another kind of processor than fracgpu, %s",
+				 path, door);
 	if (!find_loader(fd, header, loader, sizeof(loader)))
 		return error_set(err, -ENOTSUP, "'%s' is statically linked, %s", path, door);
 	if (gains_rights(fd))
@@ -130,8 +132,10 @@ int program_takes_preload(const char *path, const char **ret_library, struct err
 		ssize_t n;
 
 		if (fd < 0)
-			return error_set(err, -ENOTSUP, "cannot read '%s' to see whether the preload door reaches it: %s "
-					 "(use --door supervisor)", next, strerror(errno));
+			return error_set(err, -ENOTSUP,
+					 "cannot read '%s' to see whether the preload door reaches it: %s "
+					 "(use --door supervisor)",
+					 next, strerror(errno));
 		n = read(fd, &start, sizeof(start) - 1);
 		if (n >= (ssize_t)sizeof(start.header) && memcmp(start.text, ELFMAG, SELFMAG) == 0)
 			return judge_elf(fd, next, &start.header, ret_library, err);

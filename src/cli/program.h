@@ -16,20 +16,22 @@ int program_find(const char *name, char *ret_path, struct error *err);
 #define LIBRARY_GLIBC "libfracgpu.so"
 #define LIBRARY_MUSL "libfracgpu-musl.so"
 
-/* Whether the loader will put a preloaded library into the program: not into a static one, nor one that gains rights when
- * started, nor one for another kind of processor. Looks through scripts at their interpreters.
+/* Whether the loader will put a preloaded library into the program: not into a static one, nor one that gains
+ * rights when started, nor one for another kind of processor. Looks through scripts at their interpreters.
  *
  * ret_library  which of the libraries fits
  *
  * Returns 0, or -ENOTSUP with the reason in err. */
 int program_takes_preload(const char *path, const char **ret_library, struct error *err);
 
-/* Start the program in a child and wait for it and all that it leaves behind. Signals we get are passed on to it; those that a
- * terminal sends reach it without us. Once the program has ended they do to us what they do to any process.
+/* Start the program in a child and wait for it and all that it leaves behind. Signals we get are passed on to
+ * it; those that a terminal sends reach it without us. Once the program has ended they do to us what they do
+ * to any process.
  *
  * preload  library to put before LD_PRELOAD, or NULL
  *
- * Returns its exit status, 128 + n when signal n killed it, 126 or 127 when it could not be started (said on stderr). */
+ * Returns its exit status, 128 + n when signal n killed it, 126 or 127 when it could not be started (said on
+ * stderr). */
 int program_run(const char *path, char **argv, const char *preload);
 
 #endif

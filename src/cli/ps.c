@@ -34,14 +34,23 @@ static const char *const event_names[LEDGER_EVENTS] = {
 	[LEDGER_REPAIR] = "repair",
 };
 
-enum { COLUMN_SLICE, COLUMN_DOOR, COLUMN_GPU, COLUMN_LIMIT, COLUMN_USED, COLUMN_PEAK, COLUMN_REFUSED, COLUMN_PIDS };
+enum {
+	COLUMN_SLICE,
+	COLUMN_DOOR,
+	COLUMN_GPU,
+	COLUMN_LIMIT,
+	COLUMN_USED,
+	COLUMN_PEAK,
+	COLUMN_REFUSED,
+	COLUMN_PIDS
+};
 
 static const char *const columns[] = { "SLICE", "DOOR", "GPU", "LIMIT", "USED", "PEAK", "REFUSED", "PIDS" };
 
 /* A slice as it is now: a copy of its ledger without the dead. */
 struct slice {
 	struct ledger *ledger;
-	int32_t pids[LEDGER_SLOTS];	/* 0: nobody, or in another PID namespace */
+	int32_t pids[LEDGER_SLOTS]; /* 0: nobody, or in another PID namespace */
 	bool live[LEDGER_SLOTS];
 };
 
@@ -51,8 +60,9 @@ struct output {
 	int unreadable;
 };
 
-/* What dead processes held is given back when a process of the slice next asks for memory. We do the same, to a copy,
- * so that nobody has to ask. The copy is taken without the lock: account_repair() makes it agree with itself. */
+/* What dead processes held is given back when a process of the slice next asks for memory. We do the same, to
+ * a copy, so that nobody has to ask. The copy is taken without the lock: account_repair() makes it agree with
+ * itself. */
 static void drop_dead(struct slice *slice, struct ledger_handle *h)
 {
 	struct account *account = &slice->ledger->account;
@@ -64,12 +74,12 @@ static void drop_dead(struct slice *slice, struct ledger_handle *h)
 		if (slice->live[i] && is_file)
 			slice->live[i] = ledger_slot_is_alive(h, i);
 		anybody |= slice->live[i];
-		slice->pids[i] = !slice->live[i] ? 0 :
-				 is_file	 ? ledger_slot_pid(h, i) :
-						   slice->ledger->slots[i].pid;
+		slice->pids[i] = !slice->live[i] ? 0
+				 : is_file	 ? ledger_slot_pid(h, i)
+						 : slice->ledger->slots[i].pid;
 	}
 	if (!is_file)
-		return;		/* the supervisor publishes sums only, and sees its processes die */
+		return; /* the supervisor publishes sums only, and sees its processes die */
 	account_repair(account);
 	for (uint16_t i = 0; i < LEDGER_SLOTS; i++) {
 		if (slice->ledger->slots[i].state == SLOT_LIVE && !slice->live[i])
@@ -165,8 +175,9 @@ static json_t *gpus_json(const struct slice *slice)
 
 		if (!account->limit_bytes[gpu])
 			continue;
-		json_array_append_new(list, json_pack("{s:I,s:s,s:s,s:I,s:I,s:I,s:I}", "index", (json_int_t)card->index,
-						      "uuid", card->uuid, "name", card->name, "limit_bytes",
+		json_array_append_new(list, json_pack("{s:I,s:s,s:s,s:I,s:I,s:I,s:I}", "index",
+						      (json_int_t)card->index, "uuid", card->uuid, "name",
+						      card->name, "limit_bytes",
 						      (json_int_t)account->limit_bytes[gpu], "used_bytes",
 						      (json_int_t)account->used_bytes[gpu], "peak_bytes",
 						      (json_int_t)account->peak_bytes[gpu], "refusals",
@@ -186,12 +197,12 @@ static json_t *processes_json(const struct slice *slice)
 		if (!slice->live[i])
 			continue;
 		memcpy(name, slot->name, sizeof(slot->name));
-		for (char *c = name; *c; c++) {		/* a process calls itself what it likes; JSON is UTF-8 */
+		for (char *c = name; *c; c++) { /* a process calls itself what it likes; JSON is UTF-8 */
 			if (!isprint((unsigned char)*c))
 				*c = '?';
 		}
-		json_array_append_new(list, json_pack("{s:I,s:s,s:I}", "pid", (json_int_t)slice->pids[i], "name", name,
-						      "calls", (json_int_t)slot->calls));
+		json_array_append_new(list, json_pack("{s:I,s:s,s:I}", "pid", (json_int_t)slice->pids[i],
+						      "name", name, "calls", (json_int_t)slot->calls));
 	}
 	return list;
 }
@@ -201,13 +212,14 @@ static int add_json(struct output *out, const struct slice *slice)
 	json_t *events = json_object();
 
 	for (int i = 0; i < LEDGER_EVENTS; i++)
-		json_object_set_new(events, event_names[i], json_integer((json_int_t)slice->ledger->events[i]));
+		json_object_set_new(events, event_names[i],
+				    json_integer((json_int_t)slice->ledger->events[i]));
 	if (json_array_append_new(out->slices,
-				  json_pack("{s:s,s:s,s:s,s:I,s:b,s:o,s:o,s:o}", "name", slice->ledger->name, "door",
-					    slice->ledger->door, "driver", slice->ledger->driver, "created",
-					    (json_int_t)slice->ledger->created_s, "breached",
-					    (int)(slice->ledger->breached != 0), "gpus", gpus_json(slice), "processes",
-					    processes_json(slice), "events", events)) < 0)
+				  json_pack("{s:s,s:s,s:s,s:I,s:b,s:o,s:o,s:o}", "name", slice->ledger->name,
+					    "door", slice->ledger->door, "driver", slice->ledger->driver,
+					    "created", (json_int_t)slice->ledger->created_s, "breached",
+					    (int)(slice->ledger->breached != 0), "gpus", gpus_json(slice),
+					    "processes", processes_json(slice), "events", events)) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -225,7 +237,7 @@ static int show(const char *path, const char *name, void *arg)
 		r = out->slices ? add_json(out, &slice) : add_lines(out, &slice);
 	free(slice.ledger);
 	if (r == -ENOENT)
-		return 0;	/* it is being made, or went away */
+		return 0; /* it is being made, or went away */
 	if (r < 0) {
 		out->unreadable++;
 		complain("cannot read the slice '%s': %s", name,

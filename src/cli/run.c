@@ -32,7 +32,7 @@ static const struct option_row options[] = {
 
 /* The slice as the command line and the GPUs make it. */
 struct plan {
-	char driver[32];	/* version whose layouts are used */
+	char driver[32]; /* version whose layouts are used */
 	uint32_t gpu_count;
 	char name[SLICE_NAME];
 	char program[PATH_MAX];
@@ -48,14 +48,16 @@ static int not_one_of(const char *option, const char *value, const char *choices
 
 static int check_words(void)
 {
-	if (strcmp(opt_door, "auto") != 0 && strcmp(opt_door, "supervisor") != 0 && strcmp(opt_door, "preload") != 0)
+	if (strcmp(opt_door, "auto") != 0 && strcmp(opt_door, "supervisor") != 0 &&
+	    strcmp(opt_door, "preload") != 0)
 		return not_one_of("door", opt_door, "auto, supervisor, preload");
 	if (strcmp(opt_view, "slice") != 0 && strcmp(opt_view, "host") != 0)
 		return not_one_of("view", opt_view, "slice, host");
 	if (strcmp(opt_breach, "report") != 0 && strcmp(opt_breach, "kill") != 0)
 		return not_one_of("on-breach", opt_breach, "report, kill");
 	if (opt_name && !slice_name_is_valid(opt_name)) {
-		complain("run: --name '%s': a name has 1 to 63 letters, digits, '.', '_' or '-', and does not start with '.'",
+		complain("run: --name '%s': a name has 1 to 63 letters, digits, '.', '_' or '-', and does "
+			 "not start with '.'",
 			 opt_name);
 		return EXIT_USAGE;
 	}
@@ -94,7 +96,8 @@ static int plan_limits(struct plan *plan)
 	return 0;
 }
 
-/* GPU_MEM_LIMIT_GB, for programs to read: the smallest limit of the slice's GPUs, in GiB. Changing it changes nothing. */
+/* GPU_MEM_LIMIT_GB, for programs to read: the smallest limit of the slice's GPUs, in GiB. Changing it changes
+ * nothing. */
 static int tell_limit(const struct plan *plan)
 {
 	uint64_t least = UINT64_MAX;
@@ -127,8 +130,8 @@ static void fill_settings(const struct plan *plan, const char *door, struct ledg
 	};
 }
 
-/* Whether this very process is in a slice of the preload door. The library of a slice within would make its calls past
- * that of the slice around it. */
+/* Whether this very process is in a slice of the preload door. The library of a slice within would make its
+ * calls past that of the slice around it. */
 static bool is_in_slice(void)
 {
 	cleanup_file FILE *maps = fopen("/proc/self/maps", "re");
@@ -141,7 +144,8 @@ static bool is_in_slice(void)
 	return false;
 }
 
-/* Make the slice's directory and, in it, its ledger. For the supervisor door that is where it publishes what it knows. */
+/* Make the slice's directory and, in it, its ledger. For the supervisor door that is where it publishes what
+ * it knows. */
 static int make_slice(const struct plan *plan, const char *runtime, const struct ledger_settings *settings,
 		      struct slice_dir *dir, struct ledger_handle *ledger, struct error *err)
 {
@@ -257,7 +261,8 @@ static int run(int count, char **words)
 		return r;
 	if (tell_limit(&plan) < 0)
 		return complain("out of memory");
-	return wants_supervisor() ? run_supervisor(&plan, runtime, words) : run_preload(&plan, runtime, words);
+	return wants_supervisor() ? run_supervisor(&plan, runtime, words)
+				  : run_preload(&plan, runtime, words);
 }
 
 const struct verb verb_run = {

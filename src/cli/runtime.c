@@ -28,8 +28,10 @@ static int make_private(const char *path, struct error *err)
 	if (lstat(path, &st) < 0)
 		return error_set(err, -errno, "cannot look at '%s': %s", path, strerror(errno));
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)))
-		return error_set(err, -EPERM, "'%s' must be a directory that belongs to you and that nobody else may "
-				 "write to; remove it", path);
+		return error_set(err, -EPERM,
+				 "'%s' must be a directory that belongs to you and that nobody else may "
+				 "write to; remove it",
+				 path);
 	return 0;
 }
 
@@ -55,8 +57,8 @@ int runtime_path(char ret_path[RUNTIME_PATH], struct error *err)
 	else
 		memcpy(ret_path, second, RUNTIME_PATH);
 	r = make_private(ret_path, err);
-	/* Debian mounts /run so that nothing in it can be mapped to be run, and the loader ignores a library it cannot
-	 * map: the program would run without a limit. */
+	/* Debian mounts /run so that nothing in it can be mapped to be run, and the loader ignores a library
+	 * it cannot map: the program would run without a limit. */
 	if ((r < 0 || !runtime_allows_exec(ret_path)) && make_private(second, &ignored) == 0) {
 		memcpy(ret_path, second, RUNTIME_PATH);
 		return 0;
@@ -96,8 +98,8 @@ void slice_name_make(const char *program, int pid, char ret_name[SLICE_NAME])
 		ret_name[0] = '_';
 }
 
-/* Whether anybody's open file holds a lock on a range of the file. A lock that an open file of this process holds
- * counts as well, as long as it is another open file. */
+/* Whether anybody's open file holds a lock on a range of the file. A lock that an open file of this process
+ * holds counts as well, as long as it is another open file. */
 static bool is_locked(int fd, off_t start, off_t length)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
@@ -227,7 +229,8 @@ int slice_dir_make(struct slice_dir *dir, const char *runtime, const char *name,
 	slices_each(runtime, clean_dead, NULL);
 	if (mkdir(dir->path, 0700) < 0) {
 		if (errno == EEXIST)
-			return error_set(err, -EEXIST, "a slice named '%s' is running already (see 'fracgpu ps')", name);
+			return error_set(err, -EEXIST,
+					 "a slice named '%s' is running already (see 'fracgpu ps')", name);
 		return error_set(err, -errno, "cannot make '%s': %s", dir->path, strerror(errno));
 	}
 	snprintf(path, sizeof(path), "%s/owner", dir->path);
@@ -284,10 +287,12 @@ int library_find(const char *name, char *ret_path, unsigned int size, struct err
 		if (access(ret_path, R_OK) == 0)
 			return 0;
 	}
-	return error_set(err, -ENOENT, "cannot find %s near '%s' (is fracgpu installed completely?)", name, self);
+	return error_set(err, -ENOENT, "cannot find %s near '%s' (is fracgpu installed completely?)", name,
+			 self);
 }
 
-int library_copy(const struct slice_dir *dir, const char *name, char *ret_path, unsigned int size, struct error *err)
+int library_copy(const struct slice_dir *dir, const char *name, char *ret_path, unsigned int size,
+		 struct error *err)
 {
 	cleanup_close int from = -1, to = -1;
 	char source[PATH_MAX];
@@ -295,8 +300,10 @@ int library_copy(const struct slice_dir *dir, const char *name, char *ret_path, 
 	int r;
 
 	if (!runtime_allows_exec(dir->path))
-		return error_set(err, -EACCES, "'%s' is mounted noexec, so the preload door cannot work there (use --door "
-				 "supervisor, or mount it with exec)", dir->path);
+		return error_set(err, -EACCES,
+				 "'%s' is mounted noexec, so the preload door cannot work there (use --door "
+				 "supervisor, or mount it with exec)",
+				 dir->path);
 	r = library_find(name, source, sizeof(source), err);
 	if (r < 0)
 		return r;
@@ -304,11 +311,13 @@ int library_copy(const struct slice_dir *dir, const char *name, char *ret_path, 
 	snprintf(ret_path, size, "%s/%s", dir->path, name);
 	to = open(ret_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500);
 	if (from < 0 || to < 0)
-		return error_set(err, -errno, "cannot copy '%s' to '%s': %s", source, ret_path, strerror(errno));
+		return error_set(err, -errno, "cannot copy '%s' to '%s': %s", source, ret_path,
+				 strerror(errno));
 	do
 		n = sendfile(to, from, NULL, 1 << 20);
 	while (n > 0);
 	if (n < 0)
-		return error_set(err, -errno, "cannot copy '%s' to '%s': %s", source, ret_path, strerror(errno));
+		return error_set(err, -errno, "cannot copy '%s' to '%s': %s", source, ret_path,
+				 strerror(errno));
 	return 0;
 }

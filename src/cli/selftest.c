@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What `fracgpu doctor` runs in a slice of its own: fill it, and see that it is refused at the right place.
  *
- * It talks to the driver as any program does, through libc's ioctl(), so that the door it was started behind is tried
- * as it is. One line on stdout for doctor: "ok ..." or "bad ...". */
+ * It talks to the driver as any program does, through libc's ioctl(), so that the door it was started behind
+ * is tried as it is. One line on stdout for doctor: "ok ..." or "bad ...". */
 #include "rm/rm.h"
 
 #include <inttypes.h>
@@ -17,7 +17,7 @@
 enum {
 	CLASS_MEMORY = 0x40,
 	STEPS_MAX = 4096,
-	MEMORY_ALIGN = 72,	/* NV_MEMORY_ALLOCATION_PARAMS (sdk/nvidia/inc/nvos.h) */
+	MEMORY_ALIGN = 72, /* NV_MEMORY_ALLOCATION_PARAMS (sdk/nvidia/inc/nvos.h) */
 };
 
 #define STEP_BYTES (UINT64_C(4) << 20)
@@ -72,14 +72,16 @@ static int fill(struct rm *rm, uint64_t limit)
 		held += STEP_BYTES;
 	}
 	if (r != NV_ERR_NO_MEMORY)
-		return bad("filling the slice did not end in 'out of memory' but in status", (uint64_t)(int64_t)r);
+		return bad("filling the slice did not end in 'out of memory' but in status",
+			   (uint64_t)(int64_t)r);
 	if (held > limit)
 		return bad("the slice got more than its limit:", held);
 	if (held + STEP_BYTES <= limit)
 		return bad("the slice was refused before it was full, at", held);
 	if (!last || rm_free(rm, last) != NV_OK || take(rm, 0, &handle) != NV_OK)
 		return bad("memory given back cannot be had again, at", held);
-	printf("ok refused after %s of %" PRIu64 " MiB, and shown that size\n", size_format(text, held), limit >> 20);
+	printf("ok refused after %s of %" PRIu64 " MiB, and shown that size\n", size_format(text, held),
+	       limit >> 20);
 	return 0;
 }
 
@@ -90,7 +92,8 @@ static int child(int count, char **words)
 	int r;
 
 	if (!opt_limit || rm_open(&rm, &err) < 0) {
-		printf("bad the driver cannot be opened in the slice: %s\n", opt_limit ? err.text : "no limit");
+		printf("bad the driver cannot be opened in the slice: %s\n",
+		       opt_limit ? err.text : "no limit");
 		return EXIT_FAILED;
 	}
 	r = fill(&rm, strtoull(opt_limit, NULL, 10));

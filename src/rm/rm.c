@@ -14,31 +14,48 @@
 #include "base/cleanup.h"
 #include "rm/version.h"
 
-/* nv_ioctl_card_info_t (kernel-open/common/inc/nv-ioctl.h; the same at every version); the driver fills 32 at the most */
+/* nv_ioctl_card_info_t (kernel-open/common/inc/nv-ioctl.h; the same at every version); the driver fills 32 at
+ * the most */
 enum {
-	CARD_SIZE = 72, CARD_MAX = 32, CARD_VALID = 0, CARD_DOMAIN = 4, CARD_BUS = 8, CARD_SLOT = 9,
-	CARD_GPU_ID = 16, CARD_MINOR = 56,
+	CARD_SIZE = 72,
+	CARD_MAX = 32,
+	CARD_VALID = 0,
+	CARD_DOMAIN = 4,
+	CARD_BUS = 8,
+	CARD_SLOT = 9,
+	CARD_GPU_ID = 16,
+	CARD_MINOR = 56,
 };
 
 /* ctrl0000gpu.h: ATTACH_IDS has gpuIds[32], failedId; GET_ID_INFO has gpuId, gpuFlags, deviceInstance, ... */
 enum {
-	NV0000_CTRL_CMD_GPU_ATTACH_IDS = 0x215, ATTACH_SIZE = 132, ATTACH_MAX = 32,
-	ID_INFO_SIZE = 40, ID_INFO_GPU_ID = 0, ID_INFO_DEVICE = 8,
+	NV0000_CTRL_CMD_GPU_ATTACH_IDS = 0x215,
+	ATTACH_SIZE = 132,
+	ATTACH_MAX = 32,
+	ID_INFO_SIZE = 40,
+	ID_INFO_GPU_ID = 0,
+	ID_INFO_DEVICE = 8,
 };
 
-/* ctrl2080gpu.h: GET_NAME_STRING has flags (0: ASCII), 128 bytes of name; GET_GID_INFO has index, flags (0: ASCII,
- * SHA-1), length, data[256] */
+/* ctrl2080gpu.h: GET_NAME_STRING has flags (0: ASCII), 128 bytes of name; GET_GID_INFO has index, flags (0:
+ * ASCII, SHA-1), length, data[256] */
 enum {
-	NV2080_CTRL_CMD_GPU_GET_NAME_STRING = 0x20800110, NAME_SIZE = 132, NAME_TEXT = 4,
-	NV2080_CTRL_CMD_GPU_GET_GID_INFO = 0x2080014a, GID_SIZE = 268, GID_DATA = 12,
+	NV2080_CTRL_CMD_GPU_GET_NAME_STRING = 0x20800110,
+	NAME_SIZE = 132,
+	NAME_TEXT = 4,
+	NV2080_CTRL_CMD_GPU_GET_GID_INFO = 0x2080014a,
+	GID_SIZE = 268,
+	GID_DATA = 12,
 };
 
-/* An element of GET_PID_INFO: pid, index (0: video memory), result, then private, shared owned, shared duped */
+/* An element of GET_PID_INFO: pid, index (0: video memory), result; private, shared owned, shared duped */
 enum { PID_INFO_RESULT = 8, PID_INFO_PRIVATE = 16, PID_INFO_OWNED = 24, PID_INFO_DUPED = 32 };
 
 enum {
-	CLASS_CLIENT = 0x41, CLASS_DEVICE = 0x80, CLASS_SUBDEVICE = 0x2080,
-	HANDLE_BASE = 0x0f6a0000,	/* ours; any number the driver did not give will do */
+	CLASS_CLIENT = 0x41,
+	CLASS_DEVICE = 0x80,
+	CLASS_SUBDEVICE = 0x2080,
+	HANDLE_BASE = 0x0f6a0000, /* ours; any number the driver did not give will do */
 };
 
 static int raw(int fd, uint32_t nr, uint32_t size, void *argument)
@@ -97,7 +114,8 @@ int rm_control(struct rm *r, uint32_t object, uint32_t command, void *params, ui
 static int explain(struct error *err, int result, const char *what, uint32_t minor)
 {
 	if (result < 0)
-		return error_set(err, result, "%s of /dev/nvidia%u failed: %s", what, minor, strerror(-result));
+		return error_set(err, result, "%s of /dev/nvidia%u failed: %s", what, minor,
+				 strerror(-result));
 	return error_set(err, -EIO, "%s of /dev/nvidia%u failed: the driver says status 0x%x", what, minor,
 			 (unsigned int)result);
 }
@@ -136,7 +154,8 @@ int rm_process_bytes(struct rm *r, uint32_t gpu, int32_t pid, uint64_t *ret_priv
 	entry = params + PID_INFO_LIST;
 	put_u32(params, PID_INFO_COUNT, 1);
 	put_u32(entry, PID_INFO_PID, (uint32_t)pid);
-	ret = rm_control(r, r->gpus[gpu].subdevice_handle, NV2080_CTRL_CMD_GPU_GET_PID_INFO, params, PID_INFO_SIZE);
+	ret = rm_control(r, r->gpus[gpu].subdevice_handle, NV2080_CTRL_CMD_GPU_GET_PID_INFO, params,
+			 PID_INFO_SIZE);
 	if (ret < 0)
 		return ret;
 	if (ret != NV_OK || get_u32(entry, PID_INFO_RESULT) != NV_OK)
@@ -167,7 +186,7 @@ static int describe(struct rm *r, uint32_t index, struct error *err)
 	int ret;
 
 	ret = rm_control(r, gpu->subdevice_handle, NV2080_CTRL_CMD_GPU_GET_NAME_STRING, name, NAME_SIZE);
-	if (ret == NV_OK)	/* for people only: no reason to fail */
+	if (ret == NV_OK) /* for people only: no reason to fail */
 		copy_text(gpu->gpu.name, sizeof(gpu->gpu.name), name + NAME_TEXT, NAME_SIZE - NAME_TEXT);
 	ret = rm_control(r, gpu->subdevice_handle, NV2080_CTRL_CMD_GPU_GET_GID_INFO, gid, GID_SIZE);
 	if (ret != NV_OK)
@@ -181,8 +200,8 @@ static int describe(struct rm *r, uint32_t index, struct error *err)
 	return 0;
 }
 
-/* Attach the GPU in r->gpus[index] (gpu_id and minor are filled) through its open file. -EPERM: it is not for us, as in a
- * slice that it does not belong to. */
+/* Attach the GPU in r->gpus[index] (gpu_id and minor are filled) through its open file. -EPERM: it is not for
+ * us, as in a slice that it does not belong to. */
 static int attach(struct rm *r, uint32_t index, struct error *err)
 {
 	struct rm_gpu *gpu = &r->gpus[index];
@@ -257,8 +276,9 @@ static int list_cards(const struct rm *r, struct rm_gpu cards[CARD_MAX], struct 
 	return count;
 }
 
-/* Attach the GPUs that are for us: whose files can be opened, and that our slice, if we are in one, has. The others are not there for us, as they are not for nvidia-smi: a container
- * has the files of its own GPUs only. */
+/* Attach the GPUs that are for us: whose files can be opened, and that our slice, if we are in one, has. The
+ * others are not there for us, as they are not for nvidia-smi: a container has the files of its own GPUs
+ * only. */
 static int attach_all(struct rm *r, struct error *err)
 {
 	struct rm_gpu cards[CARD_MAX];
@@ -315,14 +335,16 @@ int rm_open(struct rm *r, struct error *err)
 	if (ret < 0)
 		goto fail;
 	if (r->ctl < 0) {
-		ret = error_set(err, -ENODEV, "driver %s is loaded but '/dev/nvidiactl' does not exist "
-				"(run nvidia-modprobe, or give the container its devices)", r->version_text);
+		ret = error_set(err, -ENODEV,
+				"driver %s is loaded but '/dev/nvidiactl' does not exist "
+				"(run nvidia-modprobe, or give the container its devices)",
+				r->version_text);
 		goto fail;
 	}
 	ret = rm_alloc(r, 0, &client, CLASS_CLIENT, NULL);
 	if (ret != NV_OK) {
-		ret = ret < 0 ? error_set(err, ret, "cannot make a client of the driver: %s", strerror(-ret)) :
-				error_set(err, -EIO, "cannot make a client of the driver: status 0x%x",
+		ret = ret < 0 ? error_set(err, ret, "cannot make a client of the driver: %s", strerror(-ret))
+			      : error_set(err, -EIO, "cannot make a client of the driver: status 0x%x",
 					  (unsigned int)ret);
 		goto fail;
 	}
@@ -337,8 +359,8 @@ fail:
 
 void rm_close(struct rm *r)
 {
-	/* The driver frees all of a client's objects when its file is closed for the last time. A GPU's file keeps the
-	 * control file it was registered with, so those go first. */
+	/* The driver frees all of a client's objects when its file is closed for the last time. A GPU's file
+	 * keeps the control file it was registered with, so those go first. */
 	for (uint32_t i = 0; i < ACCOUNT_GPUS; i++) {
 		if (r->gpu_fd[i] >= 0)
 			close(r->gpu_fd[i]);

@@ -36,9 +36,9 @@ static int take_version(const char *text, char ret_text[32])
 
 int rm_version_ask(int ctl, char ret_text[32])
 {
-	/* '2' asks, from 530.30.02 on. Before, it meant "do not check" and leaves the string alone; the strict check of a
-	 * wrong string then fails with EINVAL and fills the right one in (and puts a line into the kernel's log, so it
-	 * comes second). */
+	/* '2' asks, from 530.30.02 on. Before, it meant "do not check" and leaves the string alone; the
+	 * strict check of a wrong string then fails with EINVAL and fills the right one in (and puts a line
+	 * into the kernel's log, so it comes second). */
 	static const uint32_t commands[] = { '2', 0 };
 	char message[VERSION_SIZE];
 
@@ -87,7 +87,8 @@ int rm_assume_read(const char *path, char ret_text[32], struct error *err)
 	if (!file)
 		return -ENOENT;
 	if (fstat(fileno(file), &st) < 0 || st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)))
-		return error_set(err, -EPERM, "not using '%s': it must belong to root and be writable by nobody else",
+		return error_set(err, -EPERM,
+				 "not using '%s': it must belong to root and be writable by nobody else",
 				 path);
 	while (fgets(line, sizeof(line), file)) {
 		char word[32];
@@ -95,15 +96,17 @@ int rm_assume_read(const char *path, char ret_text[32], struct error *err)
 		if (line[strspn(line, " \t")] == '#')
 			continue;
 		if (sscanf(line, " assume_layout = %31s", word) == 1)
-			return take_version(word, ret_text) == 0 ?
-				       0 :
-				       error_set(err, -EINVAL, "'%s': assume_layout '%s' is no driver version", path, word);
+			return take_version(word, ret_text) == 0
+				       ? 0
+				       : error_set(err, -EINVAL,
+						   "'%s': assume_layout '%s' is no driver version", path,
+						   word);
 	}
 	return -ENOENT;
 }
 
-int rm_layout_choose(const char *text, const char *assume_path, struct abi_version *ret_version, char ret_text[32],
-		     struct abi_layout *ret_layout, struct error *err)
+int rm_layout_choose(const char *text, const char *assume_path, struct abi_version *ret_version,
+		     char ret_text[32], struct abi_layout *ret_layout, struct error *err)
 {
 	struct abi_version version;
 	char assumed[32];
@@ -117,15 +120,17 @@ int rm_layout_choose(const char *text, const char *assume_path, struct abi_versi
 	r = rm_assume_read(assume_path, assumed, err);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	if (r == 0 && abi_version_parse(assumed, &version) == 0 && abi_layout_find(version, ret_layout) == 0) {
+	if (r == 0 && abi_version_parse(assumed, &version) == 0 &&
+	    abi_layout_find(version, ret_layout) == 0) {
 		*ret_version = version;
 		snprintf(ret_text, 32, "%s", assumed);
 		return 0;
 	}
-	return error_set(err, -ENOTSUP,
-			 "driver %s is not supported (supported: %s); update fracgpu, or, to treat it like a known "
-			 "one, put 'assume_layout = VERSION' into %s",
-			 text, abi_supported(), assume_path);
+	return error_set(
+		err, -ENOTSUP,
+		"driver %s is not supported (supported: %s); update fracgpu, or, to treat it like a known "
+		"one, put 'assume_layout = VERSION' into %s",
+		text, abi_supported(), assume_path);
 }
 
 int rm_version_find(int ctl, char ret_text[32], struct error *err)
@@ -134,7 +139,8 @@ int rm_version_find(int ctl, char ret_text[32], struct error *err)
 
 	if (ctl >= 0 && rm_version_ask(ctl, ret_text) == 0)
 		return 0;
-	if (read_line("/sys/module/nvidia/version", line, sizeof(line)) == 0 && take_version(line, ret_text) == 0)
+	if (read_line("/sys/module/nvidia/version", line, sizeof(line)) == 0 &&
+	    take_version(line, ret_text) == 0)
 		return 0;
 	if (read_line("/proc/driver/nvidia/version", line, sizeof(line)) == 0 &&
 	    rm_version_in_line(line, ret_text) == 0)

@@ -22,9 +22,9 @@ int rm_version_find(int ctl, char ret_text[32], struct error *err);
  * Returns 0, -ENOENT (no file, no such line), -EPERM, -EINVAL. */
 int rm_assume_read(const char *path, char ret_text[32], struct error *err);
 
-/* The layout for a version, or for the one the configuration says to assume. ret_text: the version that was chosen.
- * Returns 0, -ENOTSUP, or an error of rm_assume_read(). */
-int rm_layout_choose(const char *text, const char *assume_path, struct abi_version *ret_version, char ret_text[32],
-		     struct abi_layout *ret_layout, struct error *err);
+/* The layout for a version, or for the one the configuration says to assume. ret_text: the version that was
+ * chosen. Returns 0, -ENOTSUP, or an error of rm_assume_read(). */
+int rm_layout_choose(const char *text, const char *assume_path, struct abi_version *ret_version,
+		     char ret_text[32], struct abi_layout *ret_layout, struct error *err);
 
 #endif

@@ -79,6 +79,7 @@ run 2
 [ ! -s "$work/out" ] || fail "mistakes belong on standard error"
 
 # what the program is told, and where the limit is
+# shellcheck disable=SC2016 # the program's shell expands it
 run 0 --memory 1536MiB -- sh -c 'echo limit=$GPU_MEM_LIMIT_GB='
 says 'limit=1.5='
 run 0 --memory 64MiB -- "$hold" 64

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Takes memory on every GPU it can see, says so, and holds it until its standard input ends. usage: hold MIB */
+/* Takes memory on every GPU it can see, says so, and holds it until its standard input ends. usage: hold MIB
+ */
 #include "rm/rm.h"
 
 #include <inttypes.h>

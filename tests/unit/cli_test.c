@@ -67,7 +67,8 @@ static void test_options(void **state)
 		assert_int_equal(status, cases[i].status);
 		if (!cases[i].first)
 			continue;
-		assert_true(!cases[i].size == !opt_size && (!opt_size || strcmp(opt_size, cases[i].size) == 0));
+		assert_true(!cases[i].size == !opt_size &&
+			    (!opt_size || strcmp(opt_size, cases[i].size) == 0));
 		assert_true(!cases[i].flag == !opt_flag);
 	}
 }
@@ -90,7 +91,8 @@ static void test_names(void **state)
 	assert_string_equal(name, "python3-17");
 	slice_name_make("./.my prog", 17, name);
 	assert_string_equal(name, "_my_prog-17");
-	slice_name_make("/very/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", 2147483647, name);
+	slice_name_make("/very/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+			2147483647, name);
 	assert_true(slice_name_is_valid(name));
 	assert_non_null(strstr(name, "-2147483647"));
 }
@@ -280,7 +282,7 @@ static void test_run(void **state)
 	assert_int_equal(read_number(path), 77);
 	unlink(path);
 	assert_int_equal(program_run("/no/such/file", argv, NULL), EXIT_NOT_FOUND);
-	write_file("bad", "exit $1\n", 8, 0755, path);	/* no "#!": the shell's */
+	write_file("bad", "exit $1\n", 8, 0755, path); /* no "#!": the shell's */
 	assert_int_equal(program_run(path, argv, NULL), 3);
 	unlink(path);
 }
@@ -288,7 +290,8 @@ static void test_run(void **state)
 static void test_preload_comes_first(void **state)
 {
 	setenv("LD_PRELOAD", "", 1);
-	assert_int_equal(program_run("/bin/sh", (char *[]){ "sh", "-c", "test \"$LD_PRELOAD\" = /x", NULL }, "/x"), 0);
+	assert_int_equal(
+		program_run("/bin/sh", (char *[]){ "sh", "-c", "test \"$LD_PRELOAD\" = /x", NULL }, "/x"), 0);
 	unsetenv("LD_PRELOAD");
 }
 
@@ -309,9 +312,12 @@ static int clean(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_options),	   cmocka_unit_test(test_names),
-		cmocka_unit_test(test_slice_dirs), cmocka_unit_test(test_find),
-		cmocka_unit_test(test_takes_preload), cmocka_unit_test(test_run),
+		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_slice_dirs),
+		cmocka_unit_test(test_find),
+		cmocka_unit_test(test_takes_preload),
+		cmocka_unit_test(test_run),
 		cmocka_unit_test(test_preload_comes_first),
 	};
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rm/version.c: which driver is there, and which layouts to use for it. The rest of rm needs a driver: tests/e2e. */
+/* rm/version.c: which driver is there, and which layouts to use for it. The rest of rm needs a driver:
+ * tests/e2e. */
 #include "rm/version.h"
 
 #include <errno.h>
@@ -21,9 +22,11 @@ static void test_version_in_line(void **state)
 	} cases[] = {
 		{ "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03  Tue Jun  6 22:20:39 UTC 2023\n",
 		  "535.54.03" },
-		{ "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder)  Tue\n",
+		{ "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  "
+		  "(dvs-builder)  Tue\n",
 		  "580.95.05" },
-		{ "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  565.77  Release Build\n", "565.77" },
+		{ "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  565.77  Release Build\n",
+		  "565.77" },
 		{ "NVRM version: NVIDIA UNIX x86_64 Kernel Module  unknown\n", NULL },
 		{ "NVRM version: NVIDIA UNIX x86_64 Kernel Module", NULL },
 		{ "GCC version:  gcc version 12.2.0\n", NULL },
