@@ -175,6 +175,20 @@ static uint32_t ecc_status(struct sim_control_call *call, void *params, uint32_t
 	return NV_OK;
 }
 
+/* The type in three letters, then version and subversion, of what is in the board's memory. */
+static uint32_t inforom_version(struct sim_control_call *call, void *params, uint32_t size)
+{
+	uint8_t *bytes = params;
+
+	if (!call->gpu)
+		return NV_ERR_INVALID_OBJECT_HANDLE;
+	if (memcmp(bytes, "OBD", 3) != 0 && (memcmp(bytes, "ECC", 3) != 0 || !is_data_center(call->gpu)))
+		return NV_ERR_OBJECT_NOT_FOUND;
+	bytes[3] = 2;
+	bytes[4] = 1;
+	return NV_OK;
+}
+
 /* P0: it is always ready to run. */
 static uint32_t current_pstate(struct sim_control_call *call, void *params, uint32_t size)
 {
@@ -337,6 +351,7 @@ const struct sim_control sim_nvml_controls[] = {
 	{ 0x20800157, 0, ecc_support, "GPU_QUERY_INFOROM_ECC_SUPPORT" },
 	{ 0x20800133, 8, ecc_configuration, "GPU_QUERY_ECC_CONFIGURATION" },
 	{ 0x2080012f, 0, ecc_status, "GPU_QUERY_ECC_STATUS" },
+	{ 0x2080014b, 5, inforom_version, "GPU_GET_INFOROM_OBJECT_VERSION" },
 	{ 0x2080a068, 4, current_pstate, "PERF_GET_CURRENT_PSTATE" },
 	{ 0x20809009, 8, clock_domains, "clock domains" },
 	{ 0x20809064, 520, zero, "clocks" },
