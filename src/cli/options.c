@@ -47,7 +47,7 @@ int options_parse(const struct verb *verb, int argc, char **argv, int *ret_statu
 	int count = 0;
 	int found;
 
-	for (; verb->options[count].name && count < OPTIONS_MAX; count++) {
+	for (; count < OPTIONS_MAX && verb->options[count].name; count++) {
 		longs[count].name = verb->options[count].name;
 		longs[count].has_arg = verb->options[count].argument ? required_argument : no_argument;
 		longs[count].val = 256 + count;

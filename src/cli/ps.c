@@ -272,6 +272,8 @@ static int ps(int count, char **words)
 	if (!out.slices && !out.table)
 		return complain("out of memory");
 	lock = runtime_lock(runtime, true);
+	if (lock < 0)
+		return complain("cannot lock '%s/.lock': %s", runtime, strerror(-lock));
 	slices_each(runtime, show, &out);
 	if (out.slices) {
 		json_t *all = json_pack("{s:o}", "slices", out.slices);

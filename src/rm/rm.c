@@ -143,15 +143,12 @@ int rm_fb_info(struct rm *r, uint32_t gpu, uint32_t count, const uint32_t *indic
 int rm_process_bytes(struct rm *r, uint32_t gpu, int32_t pid, uint64_t *ret_private, uint64_t *ret_owned,
 		     uint64_t *ret_duped)
 {
-	cleanup_free char *params = calloc(1, PID_INFO_SIZE);
-	char *entry;
+	char params[PID_INFO_SIZE] = { 0 };
+	char *entry = params + PID_INFO_LIST;
 	int ret;
 
 	if (gpu >= r->gpu_count)
 		return -EINVAL;
-	if (!params)
-		return -ENOMEM;
-	entry = params + PID_INFO_LIST;
 	put_u32(params, PID_INFO_COUNT, 1);
 	put_u32(entry, PID_INFO_PID, (uint32_t)pid);
 	ret = rm_control(r, r->gpus[gpu].subdevice_handle, NV2080_CTRL_CMD_GPU_GET_PID_INFO, params,

@@ -57,13 +57,11 @@ int rm_version_in_line(const char *line, char ret_text[32])
 {
 	/* "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03  Tue Jun ..." or
 	 * "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build ..." */
-	const char *module = strstr(line, "Kernel Module");
-	const char *word = module;
+	const char *word = strstr(line, "Kernel Module");
 
-	while (word && (word = strchr(word, ' ')) != NULL) {
-		while (*word == ' ')
-			word++;
-		if (strchr(word, '.') && take_version(word, ret_text) == 0)
+	for (word = word ? strchr(word, ' ') : NULL; word; word = strchr(word, ' ')) {
+		word += strspn(word, " ");
+		if (take_version(word, ret_text) == 0)
 			return 0;
 	}
 	return -EINVAL;
