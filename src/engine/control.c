@@ -328,22 +328,44 @@ static struct answer sched_disable(struct op *op, struct control *control)
 	return control_reply(op, control, answer, params);
 }
 
-/* GPFIFO_SCHEDULE enables channels too. It must run once, or a new channel never starts. While the slice is held back
- * the driver of the gates closes the new channel at its next look, which the generation asks for.. */
+/* Note whether a group or channel is scheduled. Returns whether it was. */
+static bool mark_scheduled(struct op *op, const struct control *control, bool now)
+{
+	struct ledger_handle *ledger = op->engine->ledger;
+	struct hold *hold;
+	sigset_t saved;
+	bool before = true;	/* what we do not know gets no first time */
+
+	ledger_lock(ledger, &saved);
+	hold = account_find(op->account, control->client, control->object);
+	if (hold && (hold->kind == HOLD_GROUP || hold->kind == HOLD_CHANNEL)) {
+		before = hold->length;	/* it has no range: the field is free for this */
+		hold->length = now;
+	}
+	ledger_unlock(ledger, &saved);
+	return before;
+}
+
+/* GPFIFO_SCHEDULE enables channels too. It must run once for each group, or its channels never start; after that, while
+ * the slice's gates are driven, yes is the answer and nothing happens, or a tenant could open its own gate. A group that
+ * starts while the gate is closed is closed at the driver's next look, which is asked for. */
 static struct answer sched_enable(struct op *op, struct control *control)
 {
-	struct ledger *ledger = op->engine->ledger->ledger;
 	uint8_t params[8] = { 0 };
 	struct answer answer;
+	bool gated = is_gated(op);
 
-	if (!is_gated(op))
-		return op_original(op);
 	if (control->params_size != op->engine->layout.gpfifo_schedule_size || control->params_size > sizeof(params))
 		return control_refuse(op, control, NV_ERR_INVALID_PARAM_STRUCT);
-	if (__atomic_load_n(&ledger->frozen, __ATOMIC_RELAXED))
+	if (!op_read(op, control->params_address, params, control->params_size))
+		return op_answer(-EFAULT);
+	if (gated && (!params[0] || mark_scheduled(op, control, true)))
 		return control_agree(op, control);
-	control_run(op, control, params, &answer);
-	__atomic_add_fetch(&ledger->generation, 1, __ATOMIC_RELEASE);
+	if (!gated)
+		mark_scheduled(op, control, params[0]);
+	answer = op_answer(op_run_params(op, control->argument, CONTROL_PARAMS, params));
+	if (gated)
+		ledger_settings_changed(op->engine->ledger->ledger);
 	return control_reply(op, control, answer, params);
 }
 

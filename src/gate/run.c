@@ -28,8 +28,7 @@ static uint64_t now_monotonic(void)
 
 void gate_settings_changed(struct ledger *ledger)
 {
-	__atomic_add_fetch(&ledger->generation, 1, __ATOMIC_SEQ_CST);
-	syscall(SYS_futex, &ledger->generation, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	ledger_settings_changed(ledger);
 }
 
 /* Sleep until the generation is another one, or a time (0: for ever). */

@@ -78,7 +78,7 @@ int file_reopen(const struct ledger_handle *h)
 static int map(struct ledger_handle *h, bool writable, int flags)
 {
 	long r = SYS_CALL(SYS_mmap, NULL, sizeof(struct ledger), PROT_READ | (writable ? PROT_WRITE : 0), flags,
-			  h->fd, 0);
+			  h->fd, 0L);	/* long: the last argument travels on the stack, where an int is half a word */
 
 	if (r < 0)
 		return (int)r;
@@ -94,7 +94,8 @@ int file_remap(struct ledger_handle *h)
 
 	if (fd < 0)
 		return fd;
-	r = SYS_CALL(SYS_mmap, h->ledger, sizeof(struct ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	r = SYS_CALL(SYS_mmap, h->ledger, sizeof(struct ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+		     0L);
 	if (r < 0) {
 		sys_close(fd);
 		return (int)r;

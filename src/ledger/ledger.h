@@ -168,6 +168,9 @@ bool ledger_slot_is_alive(struct ledger_handle *h, uint16_t slot);
  * caller. */
 void ledger_publish(const struct ledger *src, struct ledger_handle *dst);
 
+/* The settings changed, or channels did: count the generation up and wake whoever sleeps on it. */
+void ledger_settings_changed(struct ledger *ledger);
+
 void ledger_count(struct ledger_handle *h, enum ledger_event event);
 
 #endif

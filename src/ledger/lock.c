@@ -10,6 +10,7 @@
 #include "ledger/internal.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <time.h>
 
@@ -69,6 +70,12 @@ void word_wait(uint32_t *word, uint32_t value)
 void word_wake(uint32_t *word)
 {
 	SYS_CALL(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+void ledger_settings_changed(struct ledger *ledger)
+{
+	__atomic_add_fetch(&ledger->generation, 1, __ATOMIC_SEQ_CST);
+	SYS_CALL(SYS_futex, &ledger->generation, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 uint32_t lock_word(uint32_t slot, uint32_t generation)

@@ -612,6 +612,40 @@ static void channels_of_others_are_refused(void **state)
 	}
 }
 
+static uint32_t schedule(struct bench *b, uint32_t group, uint8_t enable)
+{
+	uint8_t argument[CONTROL_SIZE] = { 0 }, params[8] = { enable };
+
+	put_u32(argument, CONTROL_CLIENT, CLIENT);
+	put_u32(argument, CONTROL_OBJECT, group);
+	put_u32(argument, CONTROL_COMMAND, NVA06C_CTRL_CMD_GPFIFO_SCHEDULE);
+	put_u64(argument, CONTROL_PARAMS, (uint64_t)(uintptr_t)params);
+	put_u32(argument, CONTROL_PARAMS_SIZE, b->engine.layout.gpfifo_schedule_size);
+	b->real_calls = 0;
+	assert_int_equal(run(b, ABI_DEV_CTL, abi_request(NV_ESC_RM_CONTROL, CONTROL_SIZE), argument, NULL), 0);
+	assert_int_equal(get_u32(argument, CONTROL_STATUS), NV_OK);
+	return b->real_calls;
+}
+
+static void groups_start_once_while_held_back(void **state)
+{
+	struct bench *b = *state;
+	uint8_t params[GROUP_ALLOC_SIZE] = { 0 };
+
+	assert_int_equal(alloc(b, DEVICE, 0x60, 0xa06c, params), NV_OK);
+	assert_int_equal(alloc(b, DEVICE, 0x61, 0xa06c, params), NV_OK);
+	assert_int_equal(schedule(b, 0x60, 1), 1);	/* nobody drives the gates: the driver sees every call */
+	assert_int_equal(schedule(b, 0x60, 0), 1);
+	assert_int_equal(schedule(b, 0x60, 1), 1);
+	b->handle.ledger->frozen = 1;
+	assert_int_equal(schedule(b, 0x60, 1), 0);	/* it runs already: nothing opens */
+	assert_int_equal(schedule(b, 0x60, 0), 0);
+	assert_int_equal(schedule(b, 0x60, 1), 0);
+	assert_int_equal(schedule(b, 0x61, 1), 1);	/* a new one starts, or it never would */
+	assert_int_equal(schedule(b, 0x61, 1), 0);
+	assert_int_equal(schedule(b, 0x99, 1), 0);	/* nobody's */
+}
+
 static void breached_slice_gets_no_more(void **state)
 {
 	struct bench *b = *state;
@@ -666,6 +700,7 @@ int main(void)
 		CASE(bad_pointers_are_faults),
 		CASE(hmm_is_switched_off),
 		CASE(channels_of_others_are_refused),
+		CASE(groups_start_once_while_held_back),
 		CASE(breached_slice_gets_no_more),
 		CASE(clients_are_made_in_the_caller),
 		cmocka_unit_test(unknown_driver_is_refused),
