@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the attacks share: cases by name, ways to take as much memory as one gets. An attack checks that its own steps
- * worked as it needs them; whether it got more than its slice is judged by tests/attack/attack.py, which asks the
- * simulator. Builds with glibc and musl, dynamic and static. */
+/* What the attacks share: cases by name, ways to take as much memory as one gets. An attack checks that its
+ * own steps worked as it needs them; whether it got more than its slice is judged by tests/attack/attack.py,
+ * which asks the simulator. Builds with glibc and musl, dynamic and static. */
 #ifndef FG_TESTS_ATTACK_H
 #define FG_TESTS_ATTACK_H
 
@@ -18,9 +18,9 @@
 #include "lib/test_rm.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define LIMIT (1024 * MIB)	/* of the slice, as attack.py makes it */
+#define LIMIT (1024 * MIB) /* of the slice, as attack.py makes it */
 #define CHUNK (64 * MIB)
-enum { TRIES = 40 };		/* chunks: well past the limit */
+enum { TRIES = 40 }; /* chunks: well past the limit */
 
 struct attack {
 	const char *name;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attacks by the form of a call: other ways into the kernel, other bits, other numbers, classes and functions. */
+/* Attacks by the form of a call: other ways into the kernel, other bits, other numbers, classes and
+ * functions. */
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -39,7 +40,7 @@ static int bits_ioctl(int fd, unsigned long request, void *argument)
 
 	bits = bits * 1103515245 + 12345;
 	if (!(request >> 16 & 0x3fff))
-		return ioctl(fd, (int)request, argument);	/* UVM compares all of it */
+		return ioctl(fd, (int)request, argument); /* UVM compares all of it */
 	request ^= bits & 0xc000ff00;
 	return ioctl(fd, request, argument);
 }
@@ -95,7 +96,8 @@ static long int80(long nr, long a, long b, long c)
 	return (int)result;
 }
 
-/* The argument goes through memory below 4 GiB: registers have 32 bits there. What it points to may lie anywhere. */
+/* The argument goes through memory below 4 GiB: registers have 32 bits there. What it points to may lie
+ * anywhere. */
 static int int80_ioctl(int fd, unsigned long request, void *argument)
 {
 	static void *low;
@@ -103,7 +105,8 @@ static int int80_ioctl(int fd, unsigned long request, void *argument)
 	long result;
 
 	if (!low)
-		low = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+		low = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1,
+			   0);
 	CHECK(low != MAP_FAILED);
 	memcpy(low, argument, size);
 	result = int80(54, fd, (long)(uint32_t)request, (long)(uintptr_t)low);
@@ -159,7 +162,7 @@ static void high(void)
 static void xfer(void)
 {
 	fill_through(xfer_ioctl);
-	rm.ctl = rm.gpu;	/* the other files take it, too */
+	rm.ctl = rm.gpu; /* the other files take it, too */
 	say_bytes("got", fill(&rm));
 }
 
@@ -178,7 +181,8 @@ static void x32(void)
 	uint8_t version[72] = { '2' };
 
 	CHECK_EQUAL(test_rm_open(&rm, 0), NV_OK);
-	if (x32_ioctl(rm.ctl, abi_request(NV_ESC_CHECK_VERSION_STR, sizeof(version)), version) < 0 && errno == ENOSYS)
+	if (x32_ioctl(rm.ctl, abi_request(NV_ESC_CHECK_VERSION_STR, sizeof(version)), version) < 0 &&
+	    errno == ENOSYS)
 		puts("absent: this kernel has no x32");
 	fill_through(x32_ioctl);
 	fill_through(x32_bare_ioctl);
@@ -201,8 +205,16 @@ static void x32(void)
 /* Sizes that overflow, wrap, or pass the limit by one. What they leave is given back at the end. */
 static void sizes(void)
 {
-	static const uint64_t tried[] = { 0, 1, LIMIT - 1, LIMIT + 1, 2 * LIMIT, UINT64_MAX, UINT64_MAX - 65535, UINT64_C(1) << 63,
-					  UINT64_MAX - LIMIT, 3 * LIMIT };
+	static const uint64_t tried[] = { 0,
+					  1,
+					  LIMIT - 1,
+					  LIMIT + 1,
+					  2 * LIMIT,
+					  UINT64_MAX,
+					  UINT64_MAX - 65535,
+					  UINT64_C(1) << 63,
+					  UINT64_MAX - LIMIT,
+					  3 * LIMIT };
 
 	CHECK_EQUAL(test_rm_open(&rm, 0), NV_OK);
 	for (size_t i = 0; i < sizeof(tried) / sizeof(tried[0]); i++) {
@@ -266,7 +278,8 @@ static void alloc_memory(void)
 			put_u32(args, 4, rm.device);
 			put_u32(args, CLASS, classes[c]);
 			put_u64(args, BYTES, CHUNK);
-			r = test_rm_call(on_gpu ? rm.gpu : rm.ctl, NV_ESC_RM_ALLOC_MEMORY, args, sizeof(args));
+			r = test_rm_call(on_gpu ? rm.gpu : rm.ctl, NV_ESC_RM_ALLOC_MEMORY, args,
+					 sizeof(args));
 			CHECK(r < 0 || get_u32(args, STATUS) != NV_OK);
 		}
 	}
@@ -278,7 +291,8 @@ static bool is_for_tenants(const struct abi_row *row)
 	return row && row->effect != ABI_REFUSE;
 }
 
-/* Classes without a row, and those that no tenant may have. Root, too, must not get them: the supervisor is root then. */
+/* Classes without a row, and those that no tenant may have. Root, too, must not get them: the supervisor is
+ * root then. */
 static void classes(void)
 {
 	uint32_t random = 1;
@@ -295,7 +309,8 @@ static void classes(void)
 		}
 		put_u64(params, MEMORY_BYTES, CHUNK);
 		if (!is_for_tenants(abi_class_find(class_id)))
-			CHECK(test_rm_alloc(&rm, rm.client, i & 1 ? rm.subdevice : rm.device, &object, class_id, params) != NV_OK);
+			CHECK(test_rm_alloc(&rm, rm.client, i & 1 ? rm.subdevice : rm.device, &object,
+					    class_id, params) != NV_OK);
 	}
 	say_bytes("then got", fill(&rm));
 }
@@ -315,8 +330,10 @@ static void refused_classes(void)
 			uint32_t object = 0;
 
 			put_u64(params, MEMORY_BYTES, CHUNK);
-			CHECK(test_rm_alloc(&rm, rm.client, parents[p], &object, rows[i].number, params) != NV_OK);
-			CHECK(test_rm_alloc_short(&rm, rm.client, parents[p], &object, rows[i].number, params) != NV_OK);
+			CHECK(test_rm_alloc(&rm, rm.client, parents[p], &object, rows[i].number, params) !=
+			      NV_OK);
+			CHECK(test_rm_alloc_short(&rm, rm.client, parents[p], &object, rows[i].number,
+						  params) != NV_OK);
 			refused++;
 		}
 	}
@@ -337,7 +354,8 @@ static void refused_controls(void)
 		for (int o = 0; rows[i].effect == ABI_REFUSE && o < 3; o++) {
 			uint8_t params[4096] = { 0 };
 
-			CHECK(test_rm_control(&rm, rm.client, objects[o], rows[i].number, params, rows[i].size) != NV_OK);
+			CHECK(test_rm_control(&rm, rm.client, objects[o], rows[i].number, params,
+					      rows[i].size) != NV_OK);
 			refused++;
 		}
 	}

@@ -38,7 +38,8 @@ static void fill_disable(uint8_t params[DISABLE_SIZE], uint32_t count)
 
 static int disable(uint8_t params[DISABLE_SIZE])
 {
-	return test_rm_control(&rm, rm.client, rm.subdevice, NV2080_CTRL_CMD_FIFO_DISABLE_CHANNELS, params, DISABLE_SIZE);
+	return test_rm_control(&rm, rm.client, rm.subdevice, NV2080_CTRL_CMD_FIFO_DISABLE_CHANNELS, params,
+			       DISABLE_SIZE);
 }
 
 static void own_channel(uint32_t *ret_group, uint32_t *ret_channel)
@@ -90,8 +91,8 @@ static void pause_raw(void)
 /* All that the interface has besides, on objects of one's own: none may be said yes to. */
 static void refused(void)
 {
-	static const uint32_t on_subdevice[] = { 0x2080110a, 0x20801115, 0x20801116, 0x20801117, 0x2080111a, 0x2080111b,
-						 0x2080111c, 0x20801121, 0x20800194 };
+	static const uint32_t on_subdevice[] = { 0x2080110a, 0x20801115, 0x20801116, 0x20801117, 0x2080111a,
+						 0x2080111b, 0x2080111c, 0x20801121, 0x20800194 };
 	static const uint32_t on_device[] = { 0x801705, 0x80170f, 0x801711, 0x801712 };
 	static const uint32_t on_group[] = { 0xa06c0107, 0xa06c0110 };
 	static const uint32_t on_channel[] = { 0xa06f0109, 0xa06f0111, 0xa06f0112 };
@@ -100,10 +101,10 @@ static void refused(void)
 
 	own_channel(&group, &channel);
 	memset(params, 0, sizeof(params));
-#define REFUSED(list, object)                                                                                              \
-	for (size_t i = 0; i < sizeof(list) / sizeof((list)[0]); i++) {                                                    \
-		for (uint32_t size = 0; size <= 1024; size = size ? size * 2 : 1)                                          \
-			CHECK(test_rm_control(&rm, rm.client, object, (list)[i], params, size) != NV_OK);                  \
+#define REFUSED(list, object)                                                                                \
+	for (size_t i = 0; i < sizeof(list) / sizeof((list)[0]); i++) {                                      \
+		for (uint32_t size = 0; size <= 1024; size = size ? size * 2 : 1)                            \
+			CHECK(test_rm_control(&rm, rm.client, object, (list)[i], params, size) != NV_OK);    \
 	}
 	REFUSED(on_subdevice, rm.subdevice)
 	REFUSED(on_device, rm.device)
@@ -146,12 +147,9 @@ static void race(void)
 }
 
 static const struct attack attacks[] = {
-	{ "victim", victim },
-	{ "pause-other", pause_other },
-	{ "pause-raw", pause_raw },
-	{ "refused", refused },
-	{ "race", race },
-	{ NULL, NULL },
+	{ "victim", victim },	    { "pause-other", pause_other },
+	{ "pause-raw", pause_raw }, { "refused", refused },
+	{ "race", race },	    { NULL, NULL },
 };
 
 int main(int argc, char **argv)

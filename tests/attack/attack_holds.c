@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attacks that make memory outlive the name it was taken by: mappings, dups, exports, files of dead processes. */
+/* Attacks that make memory outlive the name it was taken by: mappings, dups, exports, files of dead
+ * processes. */
 #include <fcntl.h>
 
 #include "attack.h"
 
-enum { ROUNDS = 40 };	/* of CHUNK: well past the limit */
+enum { ROUNDS = 40 }; /* of CHUNK: well past the limit */
 
 static struct test_rm rm;
 
@@ -18,8 +19,8 @@ static uint64_t map_chunk(struct test_rm *r, uint32_t *object)
 	if (test_rm_vidmem(r, &bytes, object) != NV_OK)
 		return 0;
 	/* so that the next chunk gets another place */
-	CHECK(mmap((void *)(uintptr_t)place, CHUNK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-		   0) != MAP_FAILED);
+	CHECK(mmap((void *)(uintptr_t)place, CHUNK, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED);
 	CHECK_EQUAL(test_uvm_range(r, place, CHUNK), NV_OK);
 	CHECK_EQUAL(test_uvm_map(r, place, CHUNK, r->client, *object), NV_OK);
 	return place;
@@ -88,7 +89,8 @@ static void map_over(void)
 	say_bytes("then got", fill(&rm));
 }
 
-/* Two files of the same process, each with mappings at the same addresses: what goes in one stays in the other. */
+/* Two files of the same process, each with mappings at the same addresses: what goes in one stays in the
+ * other. */
 static void two_files(void)
 {
 	struct test_rm other;
@@ -141,7 +143,8 @@ static void child_maps(void)
 
 			CHECK_EQUAL(test_rm_open(&mine, 0), NV_OK);
 			mine.uvm = rm.uvm;
-			if (test_rm_vidmem(&mine, &bytes, &object) == NV_OK && test_uvm_range(&mine, place, CHUNK) == NV_OK)
+			if (test_rm_vidmem(&mine, &bytes, &object) == NV_OK &&
+			    test_uvm_range(&mine, place, CHUNK) == NV_OK)
 				test_uvm_map(&mine, place, CHUNK, mine.client, object);
 			_exit(0);
 		}
@@ -167,7 +170,9 @@ static void child_takes(void)
 			if (i % 2) {
 				mine.client = mine.device = 0;
 				CHECK_EQUAL(test_rm_client(&mine, &mine.client), NV_OK);
-				CHECK_EQUAL(test_rm_alloc(&mine, mine.client, mine.client, &mine.device, 0x80, device), NV_OK);
+				CHECK_EQUAL(test_rm_alloc(&mine, mine.client, mine.client, &mine.device, 0x80,
+							  device),
+					    NV_OK);
 			}
 			test_rm_vidmem(&mine, &bytes, &object);
 			_exit(0);
@@ -282,9 +287,10 @@ static void export_many(void)
 			break;
 		put_u32(params, FD, (uint32_t)fd);
 		put_u32(params, DEVICE, rm.device);
-		put_u32(params, OBJECTS + 8, object);	/* with holes */
+		put_u32(params, OBJECTS + 8, object); /* with holes */
 		put_u32(params, COUNT, 3);
-		CHECK_EQUAL(test_rm_control(&rm, rm.client, rm.client, 0x3d0b, params, sizeof(params)), NV_OK);
+		CHECK_EQUAL(test_rm_control(&rm, rm.client, rm.client, 0x3d0b, params, sizeof(params)),
+			    NV_OK);
 		CHECK_EQUAL(test_rm_free(&rm, rm.client, object), NV_OK);
 	}
 	CHECK_EQUAL(count, LIMIT / CHUNK);
@@ -384,7 +390,9 @@ static void free_parents(void)
 
 		CHECK_EQUAL(test_rm_open(&rm, 0), NV_OK);
 		put_u64(params, MEMORY_BYTES, LIMIT);
-		CHECK_EQUAL(test_rm_alloc(&rm, rm.client, i % 2 ? rm.subdevice : rm.device, &object, 0x40, params), NV_OK);
+		CHECK_EQUAL(test_rm_alloc(&rm, rm.client, i % 2 ? rm.subdevice : rm.device, &object, 0x40,
+					  params),
+			    NV_OK);
 		CHECK_EQUAL(fill(&rm), 0);
 		if (i / 2)
 			CHECK_EQUAL(test_rm_free(&rm, rm.client, i % 2 ? rm.subdevice : rm.device), NV_OK);
@@ -415,7 +423,7 @@ static void registered_file(void)
 
 		CHECK_EQUAL(test_rm_open(&kept, 0), NV_OK);
 		fill(&kept);
-		close(kept.ctl);	/* kept.gpu is registered to it */
+		close(kept.ctl); /* kept.gpu is registered to it */
 	}
 	say_bytes("then got", fill(&rm));
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attacks with managed memory: a mapping of nvidia-uvm is memory as long as it is there, whoever unmaps or moves it, and
- * by whatever call. */
+/* Attacks with managed memory: a mapping of nvidia-uvm is memory as long as it is there, whoever unmaps or
+ * moves it, and by whatever call. */
 #include <fcntl.h>
 #include <sys/syscall.h>
 
@@ -105,7 +105,8 @@ static void *at(uint64_t place)
 
 static bool map_at(uint64_t place, uint64_t length)
 {
-	return mmap(at(place), length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rm.uvm, (off_t)place) != MAP_FAILED;
+	return mmap(at(place), length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rm.uvm,
+		    (off_t)place) != MAP_FAILED;
 }
 
 /* Over itself, in larger and smaller pieces: never counted twice, never forgotten. */
@@ -170,12 +171,13 @@ static void mapped_over(void)
 	open_all(&rm);
 	CHECK_EQUAL(fill_managed(pieces), LIMIT);
 	for (int i = 0; i < (int)(LIMIT / CHUNK); i++)
-		CHECK(mmap(pieces[i], CHUNK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
-		      pieces[i]);
+		CHECK(mmap(pieces[i], CHUNK, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == pieces[i]);
 	CHECK_EQUAL(fill(&rm), LIMIT);
 }
 
-/* Moved away by mremap(), and the place taken again: the moved one has lost its offset, so the driver has let go of it. */
+/* Moved away by mremap(), and the place taken again: the moved one has lost its offset, so the driver has let
+ * go of it. */
 static void moved(void)
 {
 	open_all(&rm);
@@ -205,7 +207,8 @@ static void grown(void)
 	stay_if_over();
 }
 
-/* The kernel makes a mapping anew for remap_file_pages(): moved away first, it is managed memory at another place. */
+/* The kernel makes a mapping anew for remap_file_pages(): moved away first, it is managed memory at another
+ * place. */
 static void remap_pages(void)
 {
 	open_all(&rm);
@@ -235,8 +238,9 @@ static void i386(void)
 
 		__asm__ volatile("push %%rbp; mov %7, %%rbp; int $0x80; pop %%rbp"
 				 : "=a"(result)
-				 : "0"(192l), "b"(place), "c"((long)CHUNK), "d"((long)(PROT_READ | PROT_WRITE)),
-				   "S"((long)(MAP_SHARED | MAP_FIXED)), "D"((long)rm.uvm), "r"(pages)
+				 : "0"(192l), "b"(place), "c"((long)CHUNK),
+				   "d"((long)(PROT_READ | PROT_WRITE)), "S"((long)(MAP_SHARED | MAP_FIXED)),
+				   "D"((long)rm.uvm), "r"(pages)
 				 : "r8", "r9", "r10", "r11", "memory");
 		if ((int)result > -4096 && (int)result < 0)
 			break;
@@ -252,8 +256,8 @@ static void i386(void)
 }
 #endif
 
-/* Semaphore pools are mapped as managed memory is, and are none. A second file maps managed memory where the first has a
- * pool. Many processes do, and stay. */
+/* Semaphore pools are mapped as managed memory is, and are none. A second file maps managed memory where the
+ * first has a pool. Many processes do, and stay. */
 static void pools(void)
 {
 	enum { PROCESSES = 24 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attacks with processes: other programs, children that end at any time, descriptors that travel, the slice's own files,
- * the end of who watches. */
+/* Attacks with processes: other programs, children that end at any time, descriptors that travel, the slice's
+ * own files, the end of who watches. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -13,7 +13,7 @@
 #include "ledger/ledger.h"
 
 static struct test_rm rm;
-static const char *argument;	/* of the attack, from attack.py's caller */
+static const char *argument; /* of the attack, from attack.py's caller */
 
 static void fill_plainly(void)
 {
@@ -55,9 +55,16 @@ static void other_program(void)
 static void environment(void)
 {
 	char *words[] = { self(), (char *)"plain", NULL };
-	static const char *const lies[] = { "GPU_MEM_LIMIT_GB", "NVIDIA_GPU_MEMORY_LIMIT", "CUDA_DEVICE_MEMORY_LIMIT",
-					    "CUDA_DEVICE_MEMORY_LIMIT_0", "FRACGPU_MEMORY", "FRACGPU_LIMIT", "FRACGPU_DOOR",
-					    "FRACGPU_LEDGER", "FRACGPU_SLICE", "XDG_RUNTIME_DIR" };
+	static const char *const lies[] = { "GPU_MEM_LIMIT_GB",
+					    "NVIDIA_GPU_MEMORY_LIMIT",
+					    "CUDA_DEVICE_MEMORY_LIMIT",
+					    "CUDA_DEVICE_MEMORY_LIMIT_0",
+					    "FRACGPU_MEMORY",
+					    "FRACGPU_LIMIT",
+					    "FRACGPU_DOOR",
+					    "FRACGPU_LEDGER",
+					    "FRACGPU_SLICE",
+					    "XDG_RUNTIME_DIR" };
 
 	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
 		setenv(lies[i], "65536", 1);
@@ -262,7 +269,9 @@ static int send_file(int sock, int fd, const void *data, size_t size)
 {
 	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
 	struct iovec io = { (void *)(uintptr_t)data, size };
-	struct msghdr message = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct msghdr message = {
+		.msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
 
 	c->cmsg_level = SOL_SOCKET;
@@ -276,7 +285,9 @@ static int receive_file(int sock, void *data, size_t size)
 {
 	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
 	struct iovec io = { data, size };
-	struct msghdr message = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct msghdr message = {
+		.msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
 	int fd;
 
 	CHECK_EQUAL(recvmsg(sock, &message, 0), size);
@@ -295,7 +306,8 @@ static int connect_to(const char *path)
 	return sock;
 }
 
-/* The accomplice: takes memory through a file that it is given, if asked to, and keeps the file until its input ends. */
+/* The accomplice: takes memory through a file that it is given, if asked to, and keeps the file until its
+ * input ends. */
 static void outside(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -304,7 +316,7 @@ static void outside(void)
 	char c;
 	int sock;
 
-	CHECK_EQUAL(test_rm_open_files(&rm, 0), NV_OK);	/* for the layout */
+	CHECK_EQUAL(test_rm_open_files(&rm, 0), NV_OK); /* for the layout */
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", argument);
 	CHECK_EQUAL(bind(server, (struct sockaddr *)&address, sizeof(address)), 0);
 	CHECK_EQUAL(listen(server, 1), 0);
@@ -404,8 +416,8 @@ static void raise_limit(void)
 	say_bytes("then got", fill(&rm));
 }
 
-/* `fracgpu run` is killed. The supervisor with it: no call to the driver succeeds any more, old files or new. The preload
- * door needs nobody. */
+/* `fracgpu run` is killed. The supervisor with it: no call to the driver succeeds any more, old files or new.
+ * The preload door needs nobody. */
 static void kill_watcher(void)
 {
 	bool is_supervised = argument && !strcmp(argument, "supervisor");

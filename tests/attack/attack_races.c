@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attacks with a second thread that changes the arguments, or the file, while a call is judged. A bounded number of
- * rounds; who wins a round is a matter of luck, but nobody may win anything. */
+/* Attacks with a second thread that changes the arguments, or the file, while a call is judged. A bounded
+ * number of rounds; who wins a round is a matter of luck, but nobody may win anything. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -322,7 +322,8 @@ static void map_moving(void)
 {
 	uint64_t place = places[next_place++];
 
-	mmap((void *)(uintptr_t)place, 16 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_moving, (off_t)place);
+	mmap((void *)(uintptr_t)place, 16 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_moving,
+	     (off_t)place);
 }
 
 static void managed_file(void)
@@ -387,20 +388,13 @@ static void mapped(void)
 }
 
 static const struct attack attacks[] = {
-	{ "size", size },
-	{ "pointer", pointer },
-	{ "class", class },
-	{ "client-class", client_class },
-	{ "client", client },
-	{ "handle", handle },
-	{ "free-race", free_race },
-	{ "heap", heap },
-	{ "freed", freed },
-	{ "dup-source", dup_source },
-	{ "file", file },
-	{ "managed-file", managed_file },
-	{ "mapped", mapped },
-	{ NULL, NULL },
+	{ "size", size },	    { "pointer", pointer },
+	{ "class", class },	    { "client-class", client_class },
+	{ "client", client },	    { "handle", handle },
+	{ "free-race", free_race }, { "heap", heap },
+	{ "freed", freed },	    { "dup-source", dup_source },
+	{ "file", file },	    { "managed-file", managed_file },
+	{ "mapped", mapped },	    { NULL, NULL },
 };
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program of a slice that does what tests/e2e/e2e.py says: usage: tenant SOCKET. It connects, says its pid, and answers
- * each line with one line: "ok NUMBERS", or "no STATUS" (a status of the driver, or negative errno). */
+/* A program of a slice that does what tests/e2e/e2e.py says: usage: tenant SOCKET. It connects, says its pid,
+ * and answers each line with one line: "ok NUMBERS", or "no STATUS" (a status of the driver, or negative
+ * errno). */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -131,7 +132,8 @@ static int own_filter(void)
 	struct sock_filter all[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
 	struct sock_fprog prog = { 1, all };
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
 		return -errno;
 	return 0;
 }
@@ -178,8 +180,9 @@ static void answer_info(void)
 		answer(r);
 		return;
 	}
-	fprintf(out, "ok %llu %llu %llu %llu %llu %llu\n", (unsigned long long)v2[0], (unsigned long long)v2[1],
-		(unsigned long long)v1[0], (unsigned long long)v1[1], (unsigned long long)heap[0], (unsigned long long)heap[1]);
+	fprintf(out, "ok %llu %llu %llu %llu %llu %llu\n", (unsigned long long)v2[0],
+		(unsigned long long)v2[1], (unsigned long long)v1[0], (unsigned long long)v1[1],
+		(unsigned long long)heap[0], (unsigned long long)heap[1]);
 }
 
 static void answer_pids(void)
@@ -224,17 +227,18 @@ static void fork_here(bool is_vfork_exec)
 
 static void obey(char *line)
 {
-	char *words[4] = { strtok(line, " \n"), strtok(NULL, " \n"), strtok(NULL, " \n"), strtok(NULL, " \n") };
+	char *words[4] = { strtok(line, " \n"), strtok(NULL, " \n"), strtok(NULL, " \n"),
+			   strtok(NULL, " \n") };
 	uint64_t number = words[1] ? strtoull(words[1], NULL, 10) : 0;
 
 	CHECK(words[0]);
 	if (!strcmp(words[0], "open"))
 		answer(open_gpu((uint32_t)number));
-	else if (!strcmp(words[0], "take"))	/* NAME WAY MIB */
+	else if (!strcmp(words[0], "take")) /* NAME WAY MIB */
 		answer(take_named(words[1], words[2], strtoull(words[3], NULL, 10) * MIB));
 	else if (!strcmp(words[0], "free"))
 		answer(give_back(find(words[1])));
-	else if (!strcmp(words[0], "fill"))	/* WAY MIB */
+	else if (!strcmp(words[0], "fill")) /* WAY MIB */
 		answer_fill(words[1], strtoull(words[2], NULL, 10) * MIB);
 	else if (!strcmp(words[0], "empty"))
 		answer(test_rm_free(&rm, rm.client, rm.client));

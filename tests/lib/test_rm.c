@@ -131,10 +131,11 @@ int test_rm_alloc(struct test_rm *rm, uint32_t client, uint32_t parent, uint32_t
 		     rm->layout.alloc_long_status);
 }
 
-int test_rm_alloc_short(struct test_rm *rm, uint32_t client, uint32_t parent, uint32_t *object, uint32_t class_id,
-			void *params)
+int test_rm_alloc_short(struct test_rm *rm, uint32_t client, uint32_t parent, uint32_t *object,
+			uint32_t class_id, void *params)
 {
-	return alloc(rm, client, parent, object, class_id, params, ALLOC_SHORT_SIZE, rm->layout.alloc_short_status);
+	return alloc(rm, client, parent, object, class_id, params, ALLOC_SHORT_SIZE,
+		     rm->layout.alloc_short_status);
 }
 
 int test_rm_client(struct test_rm *rm, uint32_t *client)
@@ -153,7 +154,8 @@ int test_rm_free(struct test_rm *rm, uint32_t client, uint32_t object)
 	return r < 0 ? r : (int)get_u32(args, FREE_STATUS);
 }
 
-int test_rm_control(struct test_rm *rm, uint32_t client, uint32_t object, uint32_t command, void *params, uint32_t size)
+int test_rm_control(struct test_rm *rm, uint32_t client, uint32_t object, uint32_t command, void *params,
+		    uint32_t size)
 {
 	uint8_t args[CONTROL_SIZE] = { 0 };
 	int r;
@@ -193,8 +195,8 @@ int test_rm_share(struct test_rm *rm, uint32_t client, uint32_t object)
 
 	put_u32(args, 0, client);
 	put_u32(args, 4, object);
-	put_u32(args, 12, 1);	/* the right to dup */
-	args[16] = 1;		/* RS_SHARE_TYPE_ALL */
+	put_u32(args, 12, 1); /* the right to dup */
+	args[16] = 1; /* RS_SHARE_TYPE_ALL */
 	r = test_rm_call(rm->ctl, NV_ESC_RM_SHARE, args, sizeof(args));
 	return r < 0 ? r : (int)get_u32(args, 20);
 }
@@ -229,8 +231,8 @@ int test_rm_heap_alloc(struct test_rm *rm, uint32_t function, uint64_t *bytes, u
 	put_u32(args, HEAP_PARENT, rm->device);
 	put_u32(args, HEAP_FUNCTION, function);
 	if (function == HEAP_FUNCTION_ALLOC_TILED) {
-		put_u32(args, 56, (uint32_t)(*bytes >> 16));	/* height */
-		put_u32(args, 60, 1u << 16);			/* pitch */
+		put_u32(args, 56, (uint32_t)(*bytes >> 16)); /* height */
+		put_u32(args, 60, 1u << 16); /* pitch */
 	} else {
 		put_u64(args, at, *bytes);
 	}
@@ -296,7 +298,8 @@ int test_rm_fb_info_v1(struct test_rm *rm, uint32_t index, uint64_t *ret_bytes)
 
 	put_u32(params, FB_INFO_COUNT, 1);
 	put_u64(params, FB_INFO_V1_POINTER, (uintptr_t)list);
-	r = test_rm_control(rm, rm->client, rm->subdevice, NV2080_CTRL_CMD_FB_GET_INFO, params, sizeof(params));
+	r = test_rm_control(rm, rm->client, rm->subdevice, NV2080_CTRL_CMD_FB_GET_INFO, params,
+			    sizeof(params));
 	*ret_bytes = (uint64_t)list[1] << 10;
 	return r;
 }
@@ -307,7 +310,8 @@ int test_rm_pids(struct test_rm *rm, uint32_t class_id, uint32_t *pids, uint32_t
 	int r;
 
 	put_u32(params, 4, class_id);
-	r = test_rm_control(rm, rm->client, rm->subdevice, NV2080_CTRL_CMD_GPU_GET_PIDS, params, sizeof(params));
+	r = test_rm_control(rm, rm->client, rm->subdevice, NV2080_CTRL_CMD_GPU_GET_PIDS, params,
+			    sizeof(params));
 	if (r != NV_OK)
 		return r;
 	if (get_u32(params, PIDS_COUNT) < *count)
@@ -325,7 +329,8 @@ int test_rm_pid_info(struct test_rm *rm, uint32_t pid, uint64_t ret_bytes[3])
 		return -ENOMEM;
 	put_u32(params, PID_INFO_COUNT, 1);
 	put_u32(params, PID_INFO_LIST + PID_INFO_PID, pid);
-	r = test_rm_control(rm, rm->client, rm->subdevice, NV2080_CTRL_CMD_GPU_GET_PID_INFO, params, PID_INFO_SIZE);
+	r = test_rm_control(rm, rm->client, rm->subdevice, NV2080_CTRL_CMD_GPU_GET_PID_INFO, params,
+			    PID_INFO_SIZE);
 	for (size_t i = 0; i < 3; i++)
 		ret_bytes[i] = get_u64(params, PID_INFO_LIST + 16 + 8 * i);
 	free(params);
@@ -409,7 +414,7 @@ int test_uvm_open(struct test_rm *rm)
 	r = test_uvm_call(rm->uvm, UVM_INITIALIZE, init);
 	if (r < 0 || get_u32(init, UVM_INITIALIZE_STATUS))
 		return r < 0 ? r : (int)get_u32(init, UVM_INITIALIZE_STATUS);
-	put_u32(gid, 4, 2);	/* the UUID's bytes */
+	put_u32(gid, 4, 2); /* the UUID's bytes */
 	r = test_rm_control(rm, rm->client, rm->subdevice, 0x2080014a, gid, sizeof(gid));
 	if (r != NV_OK)
 		return r;
@@ -435,7 +440,7 @@ int test_uvm_map(struct test_rm *rm, uint64_t base, uint64_t length, uint32_t cl
 		return -ENOMEM;
 	put_u64(params, UVM_RANGE_BASE, base);
 	put_u64(params, UVM_RANGE_LENGTH, length);
-	put_u64(params, rm->layout.uvm_map_external_client - 12, 1);	/* gpuAttributesCount */
+	put_u64(params, rm->layout.uvm_map_external_client - 12, 1); /* gpuAttributesCount */
 	put_u32(params, rm->layout.uvm_map_external_client - 4, (uint32_t)rm->ctl);
 	put_u32(params, rm->layout.uvm_map_external_client, client);
 	put_u32(params, rm->layout.uvm_map_external_memory, object);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small client of the driver for tests and attacks: raw calls, no more than libc, linkable statically and with musl.
+/* A small client of the driver for tests and attacks: raw calls, no more than libc, linkable statically and
+ * with musl.
  *
  * Calls return the driver's status word (0: NV_OK), or negative errno where the system call itself failed. */
 #ifndef FG_TEST_RM_H
@@ -15,15 +16,16 @@
 enum { TEST_RM_CLASS_CHANNEL = 0xc86f, TEST_RM_CLASS_COMPUTE = 0xcbc0 };
 
 struct test_rm {
-	int ctl;		/* /dev/nvidiactl */
-	int gpu;		/* /dev/nvidiaN, registered to ctl */
-	int uvm;		/* /dev/nvidia-uvm, -1 before test_uvm_open() */
+	int ctl; /* /dev/nvidiactl */
+	int gpu; /* /dev/nvidiaN, registered to ctl */
+	int uvm; /* /dev/nvidia-uvm, -1 before test_uvm_open() */
 	char version_text[64];
 	struct abi_layout layout;
 	uint32_t client, device, subdevice;
 };
 
-/* How calls are made: libc's ioctl() and mmap(), unless a test puts another way in their place. -1 and errno. */
+/* How calls are made: libc's ioctl() and mmap(), unless a test puts another way in their place. -1 and errno.
+ */
 extern int (*test_rm_ioctl)(int fd, unsigned long request, void *argument);
 extern void *(*test_rm_mmap)(void *address, size_t length, int prot, int flags, int fd, off_t offset);
 
@@ -44,14 +46,14 @@ int test_rm_call(int fd, uint32_t nr, void *args, uint32_t size);
 int test_rm_client(struct test_rm *rm, uint32_t *client);
 int test_rm_alloc(struct test_rm *rm, uint32_t client, uint32_t parent, uint32_t *object, uint32_t class_id,
 		  void *params);
-int test_rm_alloc_short(struct test_rm *rm, uint32_t client, uint32_t parent, uint32_t *object, uint32_t class_id,
-			void *params);	/* the 32-byte form */
+int test_rm_alloc_short(struct test_rm *rm, uint32_t client, uint32_t parent, uint32_t *object,
+			uint32_t class_id, void *params); /* the 32-byte form */
 int test_rm_free(struct test_rm *rm, uint32_t client, uint32_t object);
 int test_rm_control(struct test_rm *rm, uint32_t client, uint32_t object, uint32_t command, void *params,
 		    uint32_t size);
 int test_rm_dup(struct test_rm *rm, uint32_t client, uint32_t parent, uint32_t *object, uint32_t client_from,
 		uint32_t object_from);
-int test_rm_share(struct test_rm *rm, uint32_t client, uint32_t object);	/* with everybody, to dup */
+int test_rm_share(struct test_rm *rm, uint32_t client, uint32_t object); /* with everybody, to dup */
 int test_rm_register_fd(int fd, int ctl);
 
 /* Video memory below the device. *bytes is what the driver made of it; NULL object: nobody needs to know. */
@@ -82,7 +84,7 @@ int test_rm_import(struct test_rm *rm, int fd, uint32_t *object);
 
 /* UVM: open and initialize with HMM off, register the GPU. */
 int test_uvm_open(struct test_rm *rm);
-int test_uvm_call(int fd, uint32_t request, void *params);	/* raw; negative errno */
+int test_uvm_call(int fd, uint32_t request, void *params); /* raw; negative errno */
 int test_uvm_range(struct test_rm *rm, uint64_t base, uint64_t length);
 int test_uvm_map(struct test_rm *rm, uint64_t base, uint64_t length, uint32_t client, uint32_t object);
 int test_uvm_unmap(struct test_rm *rm, uint64_t base, uint64_t length);
