@@ -29,7 +29,7 @@ struct process_booking {
 struct process {
 	bool used;
 	bool is_dead;		/* seen dead; still here: the driver holds memory for it */
-	bool has_uvm;		/* used nvidia-uvm itself */
+	bool has_uvm;		/* made an address space of nvidia-uvm its own (UVM_INITIALIZE) */
 	pid_t pid;
 	uint64_t start_time;
 	int pidfd;

@@ -15,6 +15,7 @@
 #include "supervisor/filter.h"
 #include "supervisor/internal.h"
 #include "supervisor/listener.h"
+#include "supervisor/tree.h"
 
 /* Ends a worker's wait on kernels that do not end it when the last task is gone (before 6.11). */
 #define STOP_SIGNAL (SIGRTMIN + 7)
@@ -165,6 +166,29 @@ static void judge_mmap(struct supervisor *s, struct door *d, const struct filter
 	go_on(r);
 }
 
+/* Whose a UVM file is that a process uses without having made it its own: it was inherited or sent, and what is mapped
+ * through it lives as long as the other's. */
+static uint16_t uvm_owner(struct supervisor *s, const struct process *caller, int file)
+{
+	uint16_t owner = caller->slot;
+
+	for (uint32_t i = 0; i < LEDGER_SLOTS && owner == caller->slot; i++) {
+		const struct process *p = &s->processes.entries[i];
+		bool candidate;
+		uint16_t slot;
+		pid_t pid;
+
+		pthread_mutex_lock(&s->processes.lock);
+		candidate = p->used && !p->is_dead && p->has_uvm;
+		slot = p->slot;
+		pid = p->pid;
+		pthread_mutex_unlock(&s->processes.lock);
+		if (candidate && process_shares_file(pid, file, "/nvidia-uvm"))
+			owner = slot;
+	}
+	return owner;
+}
+
 static void judge_device(struct supervisor *s, const struct seccomp_notif *n, const struct filter_args *args,
 			 struct caller *caller, const struct device *device, int file, struct seccomp_notif_resp *r)
 {
@@ -184,13 +208,17 @@ static void judge_device(struct supervisor *s, const struct seccomp_notif *n, co
 		.argument = args->argument,
 		.owner = caller->process->slot,
 	};
+	bool is_foreign;
 	int value = 0;
 
 	pthread_mutex_lock(&s->processes.lock);
 	process_settled(caller->process, caller->tid);
-	if (device->kind == ABI_DEV_UVM)
+	if (args->request == UVM_INITIALIZE && device->kind == ABI_DEV_UVM)
 		caller->process->has_uvm = true;
+	is_foreign = device->kind == ABI_DEV_UVM && !caller->process->has_uvm;
 	pthread_mutex_unlock(&s->processes.lock);
+	if (is_foreign)
+		call.owner = uvm_owner(s, caller->process, file);
 
 	if (asks_memory(&d, args))
 		watch_managed(s);

@@ -4,9 +4,12 @@
 
 #include <ctype.h>
 #include <limits.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 
@@ -86,7 +89,8 @@ bool tree_find(pid_t root, bool (*fn)(pid_t pid, void *arg), void *arg)
 	return found;
 }
 
-bool process_has_file(pid_t pid, const char *name)
+/* file -1: any open file of the name will do. */
+static bool find_file(pid_t pid, int file, const char *name)
 {
 	char path[64], target[PATH_MAX];
 	cleanup_dir DIR *dir = NULL;
@@ -98,8 +102,20 @@ bool process_has_file(pid_t pid, const char *name)
 	while (dir && (entry = readdir(dir))) {
 		ssize_t length = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target));
 
-		if (length >= (ssize_t)want && !memcmp(target + length - want, name, want))
+		if (length < (ssize_t)want || memcmp(target + length - want, name, want) != 0)
+			continue;
+		if (file < 0 || syscall(SYS_kcmp, getpid(), pid, KCMP_FILE, file, atoi(entry->d_name)) == 0)
 			return true;
 	}
 	return false;
+}
+
+bool process_has_file(pid_t pid, const char *name)
+{
+	return find_file(pid, -1, name);
+}
+
+bool process_shares_file(pid_t pid, int file, const char *name)
+{
+	return find_file(pid, file, name);
 }

@@ -13,4 +13,8 @@ bool tree_find(pid_t root, bool (*fn)(pid_t pid, void *arg), void *arg);
 /* Whether a process has a file open whose name ends in name. False too where we may not look. */
 bool process_has_file(pid_t pid, const char *name);
 
+/* Whether a process has the very open file that our descriptor file is, under such a name. False too where the kernel
+ * does not tell (kcmp(2)). */
+bool process_shares_file(pid_t pid, int file, const char *name);
+
 #endif

@@ -117,7 +117,8 @@ static struct owner_search look_at_owner(struct supervisor *s, uint16_t owner)
 	return search;
 }
 
-/* A process that has nvidia-uvm open and never used it: a copy of another's, which keeps what UVM holds for that one. */
+/* A process that has nvidia-uvm open and never made it its own: a copy of another's file, which keeps what UVM holds for
+ * that one. */
 static bool keeps_uvm(pid_t pid, void *arg)
 {
 	struct supervisor *s = arg;
