@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Raw system calls for code that runs inside strangers' processes: they return the value or -errno, leave errno alone,
- * pass by whatever interposes libc's wrappers, and need no symbol but syscall(). 64-bit ABIs only. */
+ * pass by whatever interposes libc's wrappers, and need no symbol but syscall(). 64-bit ABIs only.
+ * Arguments past the sixth must be longs: they travel on the stack, where an int is half a word below garbage. */
 #ifndef FG_BASE_SYSCALL_H
 #define FG_BASE_SYSCALL_H
 
