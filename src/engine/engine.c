@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/sum.h"
 #include "engine/internal.h"
 
 /* Pins live among the ranges of an owner, at addresses no program can have. */
@@ -324,11 +325,22 @@ static uint32_t all_gpus(const struct account *account)
 }
 
 /* A semaphore pool is made by a call and then mapped as managed memory is, but lives in host memory (uvm_va_range.c). Each
- * pool passes once, whole, and a process' pools together up to a bound: a second UVM file could map managed memory where
- * the first has a pool, and this tells the two apart for no more than that. */
+ * pool passes once, whole, and the pools of a process and of the slice together up to a bound: a second UVM file could map
+ * managed memory where the first has a pool, and this tells the two apart for no more than that. */
+enum { POOLS_MAX_BYTES = 32 << 20, SLICE_POOLS_MAX_BYTES = 256 << 20 };
+
+/* What the living processes mapped as pools. Under the lock. */
+static uint64_t slice_pool_bytes(const struct ledger *ledger)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < LEDGER_SLOTS; i++)
+		sum += ledger->slots[i].state == SLOT_LIVE ? ledger->slots[i].pool_bytes : 0;
+	return sum;
+}
+
 static bool is_pool(struct op *op, uint64_t address, uint64_t length)
 {
-	enum { POOLS_MAX_BYTES = 32 << 20 };
 	struct ledger_handle *ledger = op->engine->ledger;
 	struct ledger_slot *slot = &ledger->ledger->slots[op->call->owner];
 	struct hold *range;
@@ -337,8 +349,9 @@ static bool is_pool(struct op *op, uint64_t address, uint64_t length)
 
 	ledger_lock(ledger, &saved);
 	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, address);
-	passes = range && range->handle == RANGE_POOL && range->length == length &&
-		 length <= POOLS_MAX_BYTES - slot->pool_bytes;
+	passes = range && range->handle == RANGE_POOL && slot->uvm_files == 1 && range->length == length &&
+		 length <= POOLS_MAX_BYTES - slot->pool_bytes &&
+		 length <= less_u64(SLICE_POOLS_MAX_BYTES, slice_pool_bytes(ledger->ledger));
 	if (passes) {
 		range->handle = RANGE_POOL_MAPPED;
 		slot->pool_bytes += (uint32_t)length;
