@@ -93,6 +93,70 @@ static struct answer alloc_device(struct op *op, struct alloc *alloc)
 	return alloc_node(op, alloc, &hold);
 }
 
+/* Channel groups already made on a GPU, by the process that made a client. */
+struct groups {
+	uint16_t owner;
+	uint16_t gpu;
+	uint32_t count;
+};
+
+static int count_group(struct hold *hold, void *arg)
+{
+	struct groups *groups = arg;
+
+	groups->count += hold->owner == groups->owner && hold->gpu == groups->gpu;
+	return 0;
+}
+
+/* A group takes memory that the driver charges to nobody: 8 MiB for a context of four [H200, gpu-baselines]. Two contexts
+ * of a process on a GPU go free; a process that makes more groups pays for each, or they would have no bound. */
+static bool pays_for_group(struct op *op, uint32_t client, uint16_t gpu)
+{
+	enum { GROUPS_FREE = 8 };
+	struct ledger_handle *ledger = op->engine->ledger;
+	struct groups groups = { .owner = op->call->owner, .gpu = gpu };
+	struct hold hold;
+	sigset_t saved;
+
+	if (op_lookup(op, client, client, &hold))
+		groups.owner = hold.owner;
+	ledger_lock(ledger, &saved);
+	account_each(op->account, HOLD_GROUP, count_group, &groups);
+	ledger_unlock(ledger, &saved);
+	return groups.count >= GROUPS_FREE;
+}
+
+static struct answer alloc_group(struct op *op, struct alloc *alloc)
+{
+	enum { GROUP_BYTES = 2 << 20 };
+	struct hold hold = { .kind = HOLD_GROUP };
+	struct booking booking = { 0 };
+	uint32_t client = alloc_field(alloc, ALLOC_ROOT), status = NV_OK;
+	bool ok;
+	int value;
+
+	if (!op_object_gpu(op, client, alloc_field(alloc, ALLOC_PARENT), &hold.gpu))
+		return alloc_refuse(op, alloc, NV_ERR_INVALID_OBJECT_PARENT, LEDGER_REFUSED_CALL);
+	if (alloc->params_address)
+		hold.engine = get_u32(alloc->params, GROUP_ALLOC_ENGINE);
+	if (pays_for_group(op, client, hold.gpu))
+		status = op_book(op, 1u << hold.gpu, GROUP_BYTES, &booking);
+	if (status != NV_OK) {
+		put_u32(alloc->argument, alloc->status, status);
+		return op_reply(op, 0, alloc->argument, alloc->size, 0, NULL, 0);
+	}
+	value = alloc_run(op, alloc, &ok);
+	if (ok) {
+		alloc_keys(alloc, &hold);
+		if (booking.charge)
+			op_settle(op, &booking, &hold, 0);
+		else
+			op_note(op, &hold);
+	}
+	op_unbook(op, &booking);
+	return alloc_reply(op, alloc, value);
+}
+
 static struct answer alloc_child(struct op *op, struct alloc *alloc, enum hold_kind kind, size_t engine_offset)
 {
 	struct hold hold = { .kind = kind };
@@ -234,7 +298,7 @@ struct answer rm_call_alloc(struct op *op)
 	case ABI_CLASS_SUBDEVICE:
 		return alloc_child(op, &alloc, HOLD_SUBDEVICE, 0);
 	case ABI_CLASS_GROUP:
-		return alloc_child(op, &alloc, HOLD_GROUP, GROUP_ALLOC_ENGINE);
+		return alloc_group(op, &alloc);
 	case ABI_CLASS_CHANNEL:
 		return alloc_child(op, &alloc, HOLD_CHANNEL, op->engine->layout.channel_engine);
 	case ABI_CLASS_VIDMEM:

@@ -11,6 +11,7 @@ enum { UVM_PARAMS_MAX = 9264 };
  * switched off for the address space (uvm_ioctl.h, UVM_INIT_FLAGS_DISABLE_HMM; the same bit from 515 to 595). */
 static struct answer uvm_initialize(struct op *op)
 {
+	struct ledger_slot *slot = &op->engine->ledger->ledger->slots[op->call->owner];
 	uint64_t flags;
 	uint64_t address = op->call->argument + UVM_INITIALIZE_FLAGS;
 
@@ -21,7 +22,22 @@ static struct answer uvm_initialize(struct op *op)
 		if (op->port->write(op->port, address, &flags, sizeof(flags)) < 0)
 			return op_answer(-EFAULT);
 	}
+	__atomic_add_fetch(&slot->uvm_files, 1, __ATOMIC_SEQ_CST);
 	return op_original(op);
+}
+
+/* Ranges and mappings are booked to a process, not to its UVM file, which no door can tell from another. Real programs
+ * have one. A process with none of its own would use somebody else's file, which keeps the memory when the process
+ * ends: refused. One with several gets nothing back by unmapping, and no pool passes: what is gone in one file may
+ * stand in another. */
+static uint32_t uvm_files(const struct op *op)
+{
+	return __atomic_load_n(&op->engine->ledger->ledger->slots[op->call->owner].uvm_files, __ATOMIC_SEQ_CST);
+}
+
+static struct answer refuse_no_file(struct op *op, uint8_t *params, size_t size, size_t status)
+{
+	return op_refuse(op, params, size, status, NV_ERR_INVALID_STATE, LEDGER_REFUSED_CALL);
 }
 
 static struct hold range_hold(enum hold_kind kind, const uint8_t *params)
@@ -72,6 +88,8 @@ static void drop_mappings(struct op *op, uint32_t gpu, uint64_t base, uint64_t l
 	struct ledger_handle *ledger = op->engine->ledger;
 	sigset_t saved;
 
+	if (uvm_files(op) != 1)
+		return;
 	ledger_lock(ledger, &saved);
 	account_unmap(op->account, HOLD_MAPPING, op->call->owner, mapping_key(gpu, base), length);
 	ledger_unlock(ledger, &saved);
@@ -98,6 +116,9 @@ static void hold_mappings(struct op *op, const uint8_t *params, const struct boo
 		seen |= 1u << gpu;
 		drop_mappings(op, gpu, base, hold.length);
 		hold.address = mapping_key(gpu, base);
+		/* beside what another file may have there: the pin's address is nobody's, and this one neither */
+		if (uvm_files(op) != 1)
+			hold.address = mapping_key(gpu, booking->pin) | UINT64_C(3) << 62;
 		op_note(op, &hold);
 	}
 }
@@ -115,6 +136,8 @@ static struct answer uvm_map_external(struct op *op)
 
 	if (!op_read(op, op->call->argument, params, size))
 		return op_answer(-EFAULT);
+	if (!uvm_files(op))
+		return refuse_no_file(op, params, size, layout->uvm_map_external_status);
 	if (!op_pin(op, get_u32(params, layout->uvm_map_external_client),
 		    get_u32(params, layout->uvm_map_external_memory), &booking, &source))
 		return op_refuse(op, params, size, layout->uvm_map_external_status, NV_ERR_INSUFFICIENT_RESOURCES,
@@ -150,6 +173,8 @@ static void drop_range(struct op *op, uint64_t base)
 	sigset_t saved;
 	uint32_t gpu;
 
+	if (uvm_files(op) != 1)
+		return;
 	ledger_lock(ledger, &saved);
 	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, base);
 	if (range) {
@@ -170,6 +195,8 @@ static struct answer uvm_unmap_external(struct op *op)
 
 	if (!op_read(op, op->call->argument, params, sizeof(params)))
 		return op_answer(-EFAULT);
+	if (!uvm_files(op))
+		return refuse_no_file(op, params, sizeof(params), STATUS);
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, STATUS) == NV_OK)
 		drop_mappings(op, uuid_gpu(op, params + UUID), get_u64(params, UVM_RANGE_BASE),
@@ -185,6 +212,8 @@ static struct answer uvm_free(struct op *op)
 
 	if (!op_read(op, op->call->argument, params, layout->uvm_free_size))
 		return op_answer(-EFAULT);
+	if (!uvm_files(op))
+		return refuse_no_file(op, params, layout->uvm_free_size, layout->uvm_free_status);
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, layout->uvm_free_status) == NV_OK)
 		drop_range(op, get_u64(params, UVM_RANGE_BASE));
@@ -200,6 +229,8 @@ static struct answer uvm_new_range(struct op *op, size_t size, size_t status, ui
 
 	if (!op_read(op, op->call->argument, params, size))
 		return op_answer(-EFAULT);
+	if (!uvm_files(op))
+		return refuse_no_file(op, params, size, status);
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, status) == NV_OK) {
 		hold = range_hold(HOLD_RANGE, params);

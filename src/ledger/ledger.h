@@ -54,7 +54,7 @@ struct ledger_slot {
 	uint32_t managed;	/* 1: has had managed memory; doors then watch munmap */
 	uint32_t generation;	/* counts up each time the slot is taken */
 	uint32_t pool_bytes;	/* semaphore pools it mapped so far: host memory, passed up to a bound */
-	uint32_t reserved;
+	uint32_t uvm_files;	/* UVM address spaces it started so far */
 	char name[16];		/* comm */
 };
 
@@ -94,7 +94,7 @@ struct ledger {
 	uint32_t frozen;		/* 1: paused */
 	uint32_t breached;		/* 1: holds more than it was given; gets no more */
 	uint32_t show_host;		/* 1: answers are not rewritten (--view host); set when made */
-	uint32_t reserved;
+	uint32_t applied;		/* the generation that the driver of the gates last carried out */
 	struct ledger_gpu gpus[ACCOUNT_GPUS];
 	uint64_t events[LEDGER_EVENTS];
 	struct ledger_compute compute[ACCOUNT_GPUS];

@@ -222,6 +222,7 @@ static int setup(void **state)
 						  .gpus = gpus, .limits = limits };
 	struct bench *b = calloc(1, sizeof(*b));
 	uint8_t device[DEVICE_ALLOC_SIZE] = { 0 }, subdevice[SUBDEVICE_ALLOC_SIZE] = { 0 };
+	uint8_t uvm[UVM_INITIALIZE_SIZE] = { 0 };
 	struct error err;
 	sigset_t saved;
 
@@ -234,6 +235,8 @@ static int setup(void **state)
 	assert_int_equal(engine_init(&b->engine, "580.142", &b->handle), 0);
 	b->port = (struct port){ .read = bench_read, .write = bench_write, .real = bench_real,
 				 .original = bench_original, .is_ours = bench_is_ours, .reclaim = bench_reclaim };
+	assert_int_equal(run(b, ABI_DEV_UVM, UVM_INITIALIZE, uvm, NULL), 0);
+	b->original_calls = 0;
 	assert_int_equal(alloc(b, CLIENT, DEVICE, 0x80, device), NV_OK);
 	assert_int_equal(alloc(b, DEVICE, SUBDEVICE, 0x2080, subdevice), NV_OK);
 	*state = b;
@@ -384,6 +387,59 @@ static void mappings_of_gpus_are_apart(void **state)
 	assert_int_equal(used(b), 4 * MIB);
 	uvm_free(b, at);
 	assert_int_equal(used(b), 0);
+}
+
+static void second_file_gives_nothing_back(void **state)
+{
+	struct bench *b = *state;
+	struct call call = { .device = ABI_DEV_UVM };
+	uint8_t init[UVM_INITIALIZE_SIZE] = { 0 }, pool[9248] = { 0 };
+	const uint64_t at = 0x100000000u;
+
+	assert_int_equal(vidmem(b, 1, 10 * MIB), NV_OK);
+	map_external(b, at, 1);
+	free_object(b, 1);
+	assert_int_equal(run(b, ABI_DEV_UVM, UVM_INITIALIZE, init, NULL), 0);
+	unmap_external(b, at, MIB, 0x11);	/* which file was that? */
+	uvm_free(b, at);
+	assert_int_equal(used(b), 10 * MIB);
+	assert_int_equal(vidmem(b, 1, 20 * MIB), NV_OK);
+	map_external(b, at, 1);
+	free_object(b, 1);
+	assert_int_equal(used(b), 30 * MIB);
+	put_u64(pool, UVM_RANGE_BASE, 2 * at);
+	put_u64(pool, UVM_RANGE_LENGTH, 2 * MIB);
+	assert_int_equal(run(b, ABI_DEV_UVM, UVM_ALLOC_SEMAPHORE_POOL, pool, NULL), 0);
+	assert_int_equal(engine_mmap(&b->engine, &b->port, &call, 2 * at, 2 * MIB, MAP_SHARED, 2 * at), 0);
+	assert_int_equal(used(b), 32 * MIB);
+}
+
+static void file_of_another_is_refused(void **state)
+{
+	struct bench *b = *state;
+	uint8_t params[9264] = { 0 };
+
+	b->handle.ledger->slots[0].uvm_files = 0;
+	b->real_calls = 0;
+	assert_int_equal(run(b, ABI_DEV_UVM, UVM_MAP_EXTERNAL_ALLOCATION, params, NULL), 0);
+	assert_int_equal(get_u32(params, b->engine.layout.uvm_map_external_status), NV_ERR_INVALID_STATE);
+	assert_int_equal(b->real_calls, 0);
+}
+
+static void groups_beyond_two_contexts_are_booked(void **state)
+{
+	struct bench *b = *state;
+	uint8_t params[GROUP_ALLOC_SIZE] = { 0 };
+	uint32_t i;
+
+	for (i = 0; i < 8; i++)
+		assert_int_equal(alloc(b, DEVICE, 0x100 + i, 0xa06c, params), NV_OK);
+	assert_int_equal(used(b), 0);
+	for (i = 0; i < 50; i++)
+		assert_int_equal(alloc(b, DEVICE, 0x200 + i, 0xa06c, params), NV_OK);
+	assert_int_equal(alloc(b, DEVICE, 0x300, 0xa06c, params), NV_ERR_NO_MEMORY);
+	free_object(b, 0x200);
+	assert_int_equal(used(b), 98 * MIB);
 }
 
 static void pools_pass_once(void **state)
@@ -689,6 +745,9 @@ int main(void)
 		CASE(mapping_keeps_memory),
 		CASE(mapping_cut_keeps_memory),
 		CASE(mappings_of_gpus_are_apart),
+		CASE(second_file_gives_nothing_back),
+		CASE(file_of_another_is_refused),
+		CASE(groups_beyond_two_contexts_are_booked),
 		CASE(pools_pass_once),
 		CASE(range_free_takes_its_mappings),
 		CASE(dup_keeps_memory),
