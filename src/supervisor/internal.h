@@ -15,8 +15,20 @@
 #include "engine/engine.h"
 #include "rm/rm.h"
 #include "supervisor/process.h"
+#include "supervisor/supervisor.h"
 
 enum { SUPERVISOR_WORKERS = 6 };
+
+struct supervisor;
+
+/* A listener and the workers that answer it. */
+struct serving {
+	struct supervisor *supervisor;
+	int listener;
+	atomic_bool is_stopping;
+	pthread_t workers[SUPERVISOR_WORKERS];
+	uint32_t worker_count;
+};
 
 struct supervisor {
 	struct ledger_handle *ledger;	/* what counts, in memory */
@@ -24,7 +36,7 @@ struct supervisor {
 	struct engine engine;
 	struct rm rm;			/* our own client, to ask what processes hold */
 	struct processes processes;
-	int listener;
+	struct serving serving;		/* of the program; in a container, of its first process */
 	int epoll;
 	int wake;			/* eventfd: the ledger changed */
 	bool kill_on_breach;
@@ -33,20 +45,26 @@ struct supervisor {
 	pthread_mutex_t sweep;
 	atomic_bool is_dirty;		/* changed since it was published */
 	atomic_bool is_look_due;	/* compare soon */
-	atomic_bool is_stopping;
 	atomic_uint_fast64_t drops;	/* times that something was dropped, by any thread */
 	atomic_uint_fast64_t judged;	/* calls on NVIDIA files */
 	uint64_t judged_when_checked;
 	uint64_t next_publish_ms, next_check_ms;
 	bool is_suspect;		/* the last look found more than is booked */
-	pthread_t workers[SUPERVISOR_WORKERS];
-	uint32_t worker_count;
+	bool (*is_member)(pid_t pid, void *arg);	/* of the slice, besides those below this process; may be NULL */
+	void *member_arg;
 	pid_t program;
 };
 
-/* Start and stop the workers. serve_stop() returns when all have ended. */
-int serve_start(struct supervisor *s);
-void serve_stop(struct supervisor *s);
+/* Start and stop the workers of serving->listener. serve_stop() returns when all have ended. */
+int serve_start(struct serving *serving);
+void serve_stop(struct serving *serving);
+
+/* The parts that exist before there is a listener, and their end. The ledger stays the caller's. */
+int supervisor_prepare(struct supervisor *s, const struct supervisor_options *options, struct error *err);
+void supervisor_close(struct supervisor *s);
+
+/* What the process is while it serves: as many files as may be, no look into it, no privileges that would be a tenant's. */
+void supervisor_harden(void);
 
 /* Drop what ended processes held, as far as the driver has let go of it, and managed memory that is not mapped any more;
  * the latter alone. Counted in drops. Any thread. */

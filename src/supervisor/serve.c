@@ -25,6 +25,7 @@ struct door {
 	struct port port;
 	struct supervisor *supervisor;
 	struct caller *caller;
+	int listener;
 	uint64_t id;
 	uint64_t drops;		/* when the call began */
 	int file;
@@ -45,7 +46,7 @@ static int door_read(struct port *port, uint64_t address, void *buffer, size_t s
 
 	if (size && process_vm_readv(d->caller->tid, &here, 1, &there, 1, 0) != (ssize_t)size)
 		return -EFAULT;
-	return listener_is_valid(d->supervisor->listener, d->id) ? 0 : -EFAULT;
+	return listener_is_valid(d->listener, d->id) ? 0 : -EFAULT;
 }
 
 static int door_write(struct port *port, uint64_t address, const void *buffer, size_t size)
@@ -56,7 +57,7 @@ static int door_write(struct port *port, uint64_t address, const void *buffer, s
 
 	if (!size)
 		return 0;
-	if (!listener_is_valid(d->supervisor->listener, d->id))
+	if (!listener_is_valid(d->listener, d->id))
 		return -EFAULT;
 	return process_vm_writev(d->caller->tid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -EFAULT;
 }
@@ -189,14 +190,16 @@ static uint16_t uvm_owner(struct supervisor *s, const struct process *caller, in
 	return owner;
 }
 
-static void judge_device(struct supervisor *s, const struct seccomp_notif *n, const struct filter_args *args,
+static void judge_device(const struct serving *serving, const struct seccomp_notif *n, const struct filter_args *args,
 			 struct caller *caller, const struct device *device, int file, struct seccomp_notif_resp *r)
 {
+	struct supervisor *s = serving->supervisor;
 	struct door d = {
 		.port = { .read = door_read, .write = door_write, .real = door_real, .borrow = door_borrow,
 			  .give_back = door_give_back, .is_ours = door_is_ours, .reclaim = door_reclaim },
 		.supervisor = s,
 		.caller = caller,
+		.listener = serving->listener,
 		.id = n->id,
 		.drops = atomic_load(&s->drops),
 		.file = file,
@@ -240,8 +243,9 @@ static void judge_device(struct supervisor *s, const struct seccomp_notif *n, co
 		eventfd_write(s->wake, 1);
 }
 
-static void judge(struct supervisor *s, const struct seccomp_notif *n, struct seccomp_notif_resp *r)
+static void judge(const struct serving *serving, const struct seccomp_notif *n, struct seccomp_notif_resp *r)
 {
+	struct supervisor *s = serving->supervisor;
 	struct filter_args args;
 	struct caller caller;
 	struct device device;
@@ -263,7 +267,7 @@ static void judge(struct supervisor *s, const struct seccomp_notif *n, struct se
 		if (attempt == 0)
 			caller_done(&s->processes, &caller);
 	}
-	if (code == 0 && file >= 0 && !listener_is_valid(s->listener, n->id)) {
+	if (code == 0 && file >= 0 && !listener_is_valid(serving->listener, n->id)) {
 		close(file);
 		file = -ESRCH;	/* it was killed: this may be another's file */
 	}
@@ -276,7 +280,7 @@ static void judge(struct supervisor *s, const struct seccomp_notif *n, struct se
 		if (code < 0)
 			answer(r, code);
 		else
-			judge_device(s, n, &args, &caller, &device, file, r);
+			judge_device(serving, n, &args, &caller, &device, file, r);
 	}
 	/* a copy that stays would keep the memory of a program that was killed */
 	if (file >= 0)
@@ -286,21 +290,21 @@ static void judge(struct supervisor *s, const struct seccomp_notif *n, struct se
 
 static void *worker(void *arg)
 {
-	struct supervisor *s = arg;
+	struct serving *serving = arg;
 	union notification n;
 	union response r;
 
-	while (!atomic_load(&s->is_stopping)) {
-		int code = listener_receive(s->listener, &n);
+	while (!atomic_load(&serving->is_stopping)) {
+		int code = listener_receive(serving->listener, &n);
 
-		if (code == -ENOENT && listener_is_hung_up(s->listener))
+		if (code == -ENOENT && listener_is_hung_up(serving->listener))
 			break;
 		if (code < 0)
 			continue;
 		memset(&r, 0, sizeof(r));
 		r.data.id = n.data.id;
-		judge(s, &n.data, &r.data);
-		listener_send(s->listener, &r);
+		judge(serving, &n.data, &r.data);
+		listener_send(serving->listener, &r);
 	}
 	return NULL;
 }
@@ -309,7 +313,7 @@ static void on_stop(int number)
 {
 }
 
-int serve_start(struct supervisor *s)
+int serve_start(struct serving *serving)
 {
 	struct sigaction action = { .sa_handler = on_stop };
 	sigset_t stop, saved;
@@ -319,28 +323,28 @@ int serve_start(struct supervisor *s)
 	sigfillset(&stop);
 	sigdelset(&stop, STOP_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, &stop, &saved);
-	for (s->worker_count = 0; s->worker_count < SUPERVISOR_WORKERS && !code; s->worker_count += !code)
-		code = -pthread_create(&s->workers[s->worker_count], NULL, worker, s);
+	for (serving->worker_count = 0; serving->worker_count < SUPERVISOR_WORKERS && !code; serving->worker_count += !code)
+		code = -pthread_create(&serving->workers[serving->worker_count], NULL, worker, serving);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return code;
 }
 
-void serve_stop(struct supervisor *s)
+void serve_stop(struct serving *serving)
 {
 	struct timespec wait;
 
-	atomic_store(&s->is_stopping, true);
-	for (uint32_t i = 0; i < s->worker_count; i++) {
+	atomic_store(&serving->is_stopping, true);
+	for (uint32_t i = 0; i < serving->worker_count; i++) {
 		/* again and again: the signal may come just before the wait */
 		do {
-			pthread_kill(s->workers[i], STOP_SIGNAL);
+			pthread_kill(serving->workers[i], STOP_SIGNAL);
 			clock_gettime(CLOCK_REALTIME, &wait);
 			wait.tv_nsec += 10000000;
 			if (wait.tv_nsec >= 1000000000) {
 				wait.tv_nsec -= 1000000000;
 				wait.tv_sec++;
 			}
-		} while (pthread_timedjoin_np(s->workers[i], NULL, &wait) == ETIMEDOUT);
+		} while (pthread_timedjoin_np(serving->workers[i], NULL, &wait) == ETIMEDOUT);
 	}
-	s->worker_count = 0;
+	serving->worker_count = 0;
 }

@@ -53,24 +53,29 @@ static void block_signals(sigset_t *ret_blocked, sigset_t *ret_before)
 	pthread_sigmask(SIG_BLOCK, ret_blocked, ret_before);
 }
 
-/* After the program has started with what we had. */
-static void change_process(struct before *before)
+void supervisor_harden(void)
 {
 	struct rlimit files;
 
-	getrlimit(RLIMIT_NOFILE, &before->files);
-	files = before->files;
+	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &files);
+	/* programs of the same user may not look into us or change us */
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	lower_capabilities();
+}
+
+/* After the program has started with what we had. */
+static void change_process(struct before *before)
+{
+	getrlimit(RLIMIT_NOFILE, &before->files);
 	before->dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
 	before->subreaper = 0;
 	prctl(PR_GET_CHILD_SUBREAPER, &before->subreaper, 0, 0, 0);
-	/* programs of the same user may not look into us or change us */
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	capng_get_caps_process();
 	before->capabilities = capng_save_state();
-	lower_capabilities();
+	supervisor_harden();
 }
 
 static void restore_process(struct before *before)
@@ -144,7 +149,7 @@ static void loop(struct supervisor *s, int signals, int *ret_status)
 				read_signals(s, signals, ret_status, &has_ended);
 			else if (events[i].data.fd == s->wake)
 				eventfd_read(s->wake, &value);
-			else if (events[i].data.fd == s->listener)
+			else if (events[i].data.fd == s->serving.listener)
 				is_over = true;
 			else
 				watch_reclaim(s);	/* a process has ended */
@@ -152,6 +157,15 @@ static void loop(struct supervisor *s, int signals, int *ret_status)
 	}
 	if (!has_ended && waitpid(s->program, ret_status, 0) < 0)
 		*ret_status = 0;
+}
+
+static void serve_program(struct supervisor *s, int signals, const struct supervisor_options *options, int *ret_status)
+{
+	if (options->started)
+		options->started(s->ledger, options->arg);
+	loop(s, signals, ret_status);
+	if (options->ended)
+		options->ended(options->arg);
 }
 
 static int exec_program(void *arg)
@@ -162,8 +176,7 @@ static int exec_program(void *arg)
 	return -errno;
 }
 
-/* The parts that exist before the program. */
-static int prepare(struct supervisor *s, const struct supervisor_options *options, struct error *err)
+int supervisor_prepare(struct supervisor *s, const struct supervisor_options *options, struct error *err)
 {
 	pthread_rwlockattr_t prefer_writer;
 	int code = engine_init(&s->engine, options->settings->driver, s->ledger);
@@ -175,7 +188,7 @@ static int prepare(struct supervisor *s, const struct supervisor_options *option
 	s->ledger->ledger->show_host = options->show_host;
 	s->published = options->published;
 	s->kill_on_breach = options->kill_on_breach;
-	s->listener = -1;
+	s->serving = (struct serving){ .supervisor = s, .listener = -1 };
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
 	s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->epoll < 0 || s->wake < 0 || watch_fd(s->epoll, s->wake, EPOLLIN) < 0)
@@ -195,31 +208,31 @@ static int prepare(struct supervisor *s, const struct supervisor_options *option
 	return 0;
 }
 
-static void close_all(struct supervisor *s)
+void supervisor_close(struct supervisor *s)
 {
 	if (s->epoll >= 0)
 		close(s->epoll);
 	if (s->wake >= 0)
 		close(s->wake);
-	if (s->listener >= 0)
-		close(s->listener);
+	if (s->serving.listener >= 0)
+		close(s->serving.listener);
 }
 
 /* Serve what spawn_filtered() started. */
-static int serve(struct supervisor *s, struct spawned *spawned, int signals, char *const argv[], int *ret_status,
-		 struct error *err)
+static int serve(struct supervisor *s, struct spawned *spawned, int signals, char *const argv[],
+		 const struct supervisor_options *options, int *ret_status, struct error *err)
 {
 	struct before before;
 	int code;
 
 	s->program = spawned->pid;
-	s->listener = spawned->listener;
-	code = listener_prepare(s->listener);
+	s->serving.listener = spawned->listener;
+	code = listener_prepare(s->serving.listener);
 	change_process(&before);
 	if (code == 0)
-		code = serve_start(s);
+		code = serve_start(&s->serving);
 	if (code == 0)
-		code = watch_fd(s->epoll, s->listener, 0);	/* hang-up is always told */
+		code = watch_fd(s->epoll, s->serving.listener, 0);	/* hang-up is always told */
 	if (code == 0)
 		code = watch_fd(s->epoll, signals, EPOLLIN);
 	if (code < 0)
@@ -235,8 +248,8 @@ static int serve(struct supervisor *s, struct spawned *spawned, int signals, cha
 	if (code < 0)
 		waitpid(s->program, NULL, 0);
 	else
-		loop(s, signals, ret_status);
-	serve_stop(s);
+		serve_program(s, signals, options, ret_status);
+	serve_stop(&s->serving);
 	watch_reclaim(s);
 	atomic_store(&s->is_dirty, true);
 	watch_publish(s);
@@ -251,7 +264,7 @@ static int run(struct supervisor *s, char *const argv[], const struct supervisor
 	cleanup_close int signals = -1;
 	sigset_t blocked, before;
 	struct spawned spawned;
-	int code = prepare(s, options, err);
+	int code = supervisor_prepare(s, options, err);
 
 	if (code < 0)
 		return code;
@@ -262,7 +275,7 @@ static int run(struct supervisor *s, char *const argv[], const struct supervisor
 	if (code == 0)
 		code = spawn_filtered(exec_program, (void *)argv, &before, &spawned, err);
 	if (code == 0)
-		code = serve(s, &spawned, signals, argv, ret_status, err);
+		code = serve(s, &spawned, signals, argv, options, ret_status, err);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return code;
 }
@@ -275,7 +288,7 @@ int supervisor_run(char *const argv[], const struct supervisor_options *options,
 
 	if (!s)
 		return error_set(err, -ENOMEM, "out of memory");
-	s->epoll = s->wake = s->listener = -1;
+	s->epoll = s->wake = s->serving.listener = -1;
 	s->ledger = &ledger;
 	code = rm_open(&s->rm, err);
 	if (code < 0)
@@ -283,7 +296,7 @@ int supervisor_run(char *const argv[], const struct supervisor_options *options,
 	code = ledger_create(&ledger, NULL, options->settings, err);
 	if (code == 0) {
 		code = run(s, argv, options, ret_status, err);
-		close_all(s);
+		supervisor_close(s);
 		ledger_close(&ledger);
 	}
 	rm_close(&s->rm);

@@ -5,6 +5,7 @@
 #define FG_SUPERVISOR_SUPERVISOR_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 #include "ledger/ledger.h"
@@ -14,6 +15,12 @@ struct supervisor_options {
 	struct ledger_handle *published;	/* where others may look; NULL: nowhere. Stays the caller's */
 	bool kill_on_breach;			/* SIGKILL the slice when it holds more than it was given */
 	bool show_host;				/* --view host: answers are not rewritten */
+
+	/* May be NULL. Called in the main thread with the ledger that counts, once the program runs; and before that
+	 * ledger goes away, when the last process is gone. Threads may be started between the two. supervisor_run() only. */
+	void (*started)(struct ledger_handle *ledger, void *arg);
+	void (*ended)(void *arg);
+	void *arg;
 };
 
 /* Run a program (argv, found by PATH) and serve it and all it starts until the last of them is gone. For the time of the
@@ -27,6 +34,23 @@ struct supervisor_options {
  * -ENODEV, -ENOTSUP without a driver that we know; other negative errno when the kernel does not allow it. err has the
  * sentence. The program has then not run. */
 int supervisor_run(char *const argv[], const struct supervisor_options *options, int *ret_status, struct error *err);
+
+/* A slice whose programs somebody else starts under a filter like ours: a container. */
+struct supervisor_remote {
+	int listener;		/* the container's; taken over, also on failure */
+	int control;		/* listening SOCK_SEQPACKET socket: a message of an int32_t with another listener of the same
+				 * container (SCM_RIGHTS) is answered by an int32_t: 0 when it is served, or negative errno */
+	bool (*is_member)(pid_t pid, void *arg);	/* whether a process, or one that it descends from, is of the container */
+	void (*started)(void *arg);	/* called once, when calls are served */
+	void *arg;
+};
+
+/* Serve listeners until the last process of each is gone. Only the calling process is changed, for good: it is not
+ * dumpable any more, and capabilities not needed are not effective.
+ *
+ * Returns 0; -ENODEV, -ENOTSUP without a driver that we know; other negative errno. err has the sentence. */
+int supervisor_serve(const struct supervisor_remote *remote, const struct supervisor_options *options,
+		     struct error *err);
 
 /* Whether supervision works here, by trying all its parts on a child that runs no program. Returns 0, -EBUSY when this
  * process is supervised already, or negative errno; err says what is missing. */

@@ -71,12 +71,15 @@ static bool is_in(const struct link *links, size_t count, pid_t pid)
 	return false;
 }
 
-bool tree_find(pid_t root, bool (*fn)(pid_t pid, void *arg), void *arg)
+bool tree_find(pid_t root, bool (*is_member)(pid_t pid, void *arg), void *member_arg,
+	       bool (*fn)(pid_t pid, void *arg), void *arg)
 {
 	size_t count;
 	cleanup_free struct link *links = read_links(&count);
 	bool more = true, found = false;
 
+	for (size_t i = 0; is_member && i < count; i++)
+		links[i].is_below = is_member(links[i].pid, member_arg);
 	while (more) {
 		more = false;
 		for (size_t i = 0; i < count; i++) {

@@ -6,9 +6,10 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Call fn for each descendant of root until it returns true. Returns whether one did. A process that is being made
- * meanwhile may be missed. */
-bool tree_find(pid_t root, bool (*fn)(pid_t pid, void *arg), void *arg);
+/* Call fn for each descendant of root, and for each process that is_member (may be NULL) names and its descendants,
+ * until it returns true. Returns whether one did. A process that is being made meanwhile may be missed. */
+bool tree_find(pid_t root, bool (*is_member)(pid_t pid, void *arg), void *member_arg,
+	       bool (*fn)(pid_t pid, void *arg), void *arg);
 
 /* Whether a process has a file open whose name ends in name. False too where we may not look. */
 bool process_has_file(pid_t pid, const char *name);

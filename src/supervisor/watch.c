@@ -145,7 +145,7 @@ static bool drop_dead(struct supervisor *s, struct process *p)
 
 	if (held.has_memory && driver_holds(s, p->pid))
 		return false;
-	if (held.has_uvm && tree_find(getpid(), keeps_uvm, s))
+	if (held.has_uvm && tree_find(getpid(), s->is_member, s->member_arg, keeps_uvm, s))
 		return false;
 	ledger_lock(s->ledger, &saved);
 	account_drop_owner(&s->ledger->ledger->account, p->slot);
@@ -439,7 +439,7 @@ static void breach(struct supervisor *s, const struct finding *finding)
 	ledger->breached = 1;
 	atomic_store(&s->is_dirty, true);
 	if (s->kill_on_breach)
-		tree_find(getpid(), kill_one, NULL);
+		tree_find(getpid(), s->is_member, s->member_arg, kill_one, NULL);
 }
 
 /* Only this thread frees entries, but for watch_reclaim() in the middle of a call: none is while all are at rest. */
