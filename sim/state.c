@@ -93,7 +93,8 @@ static void print_files(FILE *f, struct sim *sim)
 			continue;
 		for (const struct sim_range *m = file->mappings; m; m = m->next)
 			held += m->memory ? m->memory->bytes : 0;
-		fprintf(f, "%s\n    {\"pid\": %d, \"hmm\": %s, \"managed\": %" PRIu64 ", \"mapped\": %" PRIu64 "}", comma, file->pid,
+		fprintf(f, "%s\n    {\"pid\": %d, \"hmm\": %s, \"managed\": %" PRIu64 ", \"mapped\": %" PRIu64 "}", comma,
+			file->pid,
 			file->uvm_flags & UVM_INIT_FLAGS_DISABLE_HMM ? "false" : "true", file->managed_bytes, held);
 		comma = ",";
 	}

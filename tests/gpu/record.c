@@ -299,8 +299,8 @@ EXPORT int munmap(void *address, size_t length)
 		if (maps[i] == address)
 			maps[i] = maps[--map_count];
 	}
-	put("{\"t\":%llu,\"op\":\"munmap\",\"addr\":\"%p\",\"len\":%zu,\"ret\":%ld}\n", (unsigned long long)now_us(), address, length,
-	    r);
+	put("{\"t\":%llu,\"op\":\"munmap\",\"addr\":\"%p\",\"len\":%zu,\"ret\":%ld}\n", (unsigned long long)now_us(),
+	    address, length, r);
 	put_line();
 	pthread_mutex_unlock(&lock);
 	return (int)r;

@@ -358,8 +358,8 @@ static void test_argument_in_managed(struct test_rm *rm)
 int main(void)
 {
 	static void (*const tests[])(struct test_rm *) = {
-		test_dup, test_dup_across, test_export, test_reference, test_pids, test_pid_namespace, test_fork, test_external, test_managed_memory,
-		test_argument_in_managed,
+		test_dup, test_dup_across, test_export, test_reference, test_pids, test_pid_namespace, test_fork,
+		test_external, test_managed_memory, test_argument_in_managed,
 	};
 	struct test_rm rm;
 	uint64_t before;
