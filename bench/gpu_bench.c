@@ -123,7 +123,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "gpu-bench: CUDA error %d\n", r);
 		return 1;
 	}
-	printf("{\"startup_us\":%.1f,\"alloc_free_us\":%.3f,\"mem_info_us\":%.3f,\"launch_us\":%.4f,\"launch_sync_us\":%.3f}\n", startup,
-	       alloc, info, launch, launch_sync);
+	printf("{\"startup_us\":%.1f,\"alloc_free_us\":%.3f,\"mem_info_us\":%.3f,\"launch_us\":%.4f,"
+	       "\"launch_sync_us\":%.3f}\n",
+	       startup, alloc, info, launch, launch_sync);
 	return 0;
 }
