@@ -399,8 +399,18 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 	return result;
 }
 
+/* For who waits until a change has its effect. */
+static void tell_applied(struct gate_driver *d)
+{
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (d->slices[i].ledger)
+			__atomic_store_n(&d->slices[i].ledger->ledger->applied, d->slices[i].generation,
+					 __ATOMIC_RELEASE);
+}
+
 int gate_driver_step(struct gate_driver *d, uint64_t now_ns, uint64_t *ret_next_ns)
 {
+	bool all_moved = true;
 	int result = 0;
 
 	*ret_next_ns = now_ns + LOOK_NS;
@@ -414,7 +424,10 @@ int gate_driver_step(struct gate_driver *d, uint64_t now_ns, uint64_t *ret_next_
 
 		if (!result)
 			result = r;
+		all_moved &= r == 0 && now_ns >= d->desks[i].apply_after_ns;
 	}
+	if (all_moved)
+		tell_applied(d);
 	return result;
 }
 
