@@ -76,7 +76,7 @@ static int wait_for(pid_t child, const sigset_t *set)
 	}
 }
 
-int program_run(const char *path, char **argv, const char *preload)
+int program_run(const char *path, char **argv, const char *preload, const struct program_watch *watch)
 {
 	cleanup_close int report = -1, told = -1;
 	sigset_t set, old;
@@ -110,6 +110,8 @@ int program_run(const char *path, char **argv, const char *preload)
 	close(TAKE_FD(report));
 	if (read(told, &failure, sizeof(failure)) == sizeof(failure))
 		complain("cannot run '%s': %s", path, strerror(failure));
+	else if (watch)
+		watch->started(watch->arg);
 	status = wait_for(child, &set);
 	sigprocmask(SIG_SETMASK, &old, NULL); /* from here on signals are for us: they end the waiting */
 	while (wait(NULL) > 0 || errno == EINTR)

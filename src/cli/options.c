@@ -57,7 +57,7 @@ int options_parse(const struct verb *verb, int argc, char **argv, int *ret_statu
 
 	opterr = 0;
 	optind = 1;
-	while ((found = getopt_long(argc, argv, "+:h", longs, NULL)) != -1) {
+	while ((found = getopt_long(argc, argv, verb->is_mixed ? ":h" : "+:h", longs, NULL)) != -1) {
 		const char *last = argv[optind - 1];
 
 		if (found == 'h' || found == 256 + OPTION_HELP) {

@@ -20,10 +20,12 @@ struct verb {
 	const char *summary; /* one line */
 	const struct option_row *options; /* ends with a row without a name */
 	bool takes_words; /* words may follow the options; the first ends them */
+	bool is_mixed; /* it does not: options may follow words */
 	int (*run)(int count, char **words); /* the words after the options; returns the exit status */
 };
 
 extern const struct verb verb_run, verb_ps, verb_doctor, verb_version, verb_help, verb_doctor_child;
+extern const struct verb verb_set, verb_pause, verb_resume;
 
 /* Read argv (argv[0] is the verb's name) by the verb's table. Says what is wrong on stderr.
  *

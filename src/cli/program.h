@@ -24,14 +24,21 @@ int program_find(const char *name, char *ret_path, struct error *err);
  * Returns 0, or -ENOTSUP with the reason in err. */
 int program_takes_preload(const char *path, const char **ret_library, struct error *err);
 
+/* What to do while a program runs. */
+struct program_watch {
+	void (*started)(void *arg); /* after it was started; may start threads */
+	void *arg;
+};
+
 /* Start the program in a child and wait for it and all that it leaves behind. Signals we get are passed on to
  * it; those that a terminal sends reach it without us. Once the program has ended they do to us what they do
  * to any process.
  *
  * preload  library to put before LD_PRELOAD, or NULL
+ * watch    or NULL
  *
  * Returns its exit status, 128 + n when signal n killed it, 126 or 127 when it could not be started (said on
  * stderr). */
-int program_run(const char *path, char **argv, const char *preload);
+int program_run(const char *path, char **argv, const char *preload, const struct program_watch *watch);
 
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fracgpu ps: the slices of this user, what they may hold, what they hold, and whose they are. */
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -14,7 +13,7 @@
 #include "base/size.h"
 #include "cli/options.h"
 #include "cli/runtime.h"
-#include "ledger/ledger.h"
+#include "cli/slice.h"
 
 static const char *opt_json;
 
@@ -47,76 +46,11 @@ enum {
 
 static const char *const columns[] = { "SLICE", "DOOR", "GPU", "LIMIT", "USED", "PEAK", "REFUSED", "PIDS" };
 
-/* A slice as it is now: a copy of its ledger without the dead. */
-struct slice {
-	struct ledger *ledger;
-	int32_t pids[LEDGER_SLOTS]; /* 0: nobody, or in another PID namespace */
-	bool live[LEDGER_SLOTS];
-};
-
 struct output {
 	struct libscols_table *table;
 	json_t *slices;
 	int unreadable;
 };
-
-/* What dead processes held is given back when a process of the slice next asks for memory. We do the same, to
- * a copy, so that nobody has to ask. The copy is taken without the lock: account_repair() makes it agree with
- * itself. */
-static void drop_dead(struct slice *slice, struct ledger_handle *h)
-{
-	struct account *account = &slice->ledger->account;
-	bool is_file = strcmp(slice->ledger->door, "preload") == 0;
-	bool anybody = false;
-
-	for (uint16_t i = 0; i < LEDGER_SLOTS; i++) {
-		slice->live[i] = slice->ledger->slots[i].state == SLOT_LIVE;
-		if (slice->live[i] && is_file)
-			slice->live[i] = ledger_slot_is_alive(h, i);
-		anybody |= slice->live[i];
-		slice->pids[i] = !slice->live[i] ? 0
-				 : is_file	 ? ledger_slot_pid(h, i)
-						 : slice->ledger->slots[i].pid;
-	}
-	if (!is_file)
-		return; /* the supervisor publishes sums only, and sees its processes die */
-	account_repair(account);
-	for (uint16_t i = 0; i < LEDGER_SLOTS; i++) {
-		if (slice->ledger->slots[i].state == SLOT_LIVE && !slice->live[i])
-			account_drop_owner(account, i);
-	}
-	if (!anybody)
-		account_drop_orphans(account);
-}
-
-static int slice_read(struct slice *slice, const char *path)
-{
-	char file[RUNTIME_PATH + SLICE_NAME + sizeof("/ledger")];
-	struct ledger_handle h;
-	int r;
-
-	snprintf(file, sizeof(file), "%s/ledger", path);
-	r = ledger_open(&h, file, false);
-	if (r < 0)
-		return r;
-	slice->ledger = malloc(sizeof(*slice->ledger));
-	if (!slice->ledger) {
-		ledger_close(&h);
-		return -ENOMEM;
-	}
-	memcpy(slice->ledger, h.ledger, sizeof(*slice->ledger));
-	slice->ledger->name[LEDGER_NAME - 1] = '\0';
-	drop_dead(slice, &h);
-	ledger_close(&h);
-	return 0;
-}
-
-static uint32_t gpu_count(const struct slice *slice)
-{
-	uint32_t count = slice->ledger->account.gpu_count;
-
-	return count < ACCOUNT_GPUS ? count : ACCOUNT_GPUS;
-}
 
 static void list_pids(const struct slice *slice, char *text, size_t size)
 {
@@ -143,7 +77,7 @@ static int add_lines(struct output *out, const struct slice *slice)
 	char pids[16 * LEDGER_SLOTS], number[24];
 
 	list_pids(slice, pids, sizeof(pids));
-	for (uint32_t gpu = 0; gpu < gpu_count(slice); gpu++) {
+	for (uint32_t gpu = 0; gpu < slice_gpu_count(slice); gpu++) {
 		struct libscols_line *line;
 
 		if (!account->limit_bytes[gpu])
@@ -170,7 +104,7 @@ static json_t *gpus_json(const struct slice *slice)
 	const struct account *account = &slice->ledger->account;
 	json_t *list = json_array();
 
-	for (uint32_t gpu = 0; gpu < gpu_count(slice); gpu++) {
+	for (uint32_t gpu = 0; gpu < slice_gpu_count(slice); gpu++) {
 		const struct ledger_gpu *card = &slice->ledger->gpus[gpu];
 
 		if (!account->limit_bytes[gpu])
@@ -182,27 +116,6 @@ static json_t *gpus_json(const struct slice *slice)
 						      (json_int_t)account->used_bytes[gpu], "peak_bytes",
 						      (json_int_t)account->peak_bytes[gpu], "refusals",
 						      (json_int_t)account->refusals[gpu]));
-	}
-	return list;
-}
-
-static json_t *processes_json(const struct slice *slice)
-{
-	json_t *list = json_array();
-
-	for (uint32_t i = 0; i < LEDGER_SLOTS; i++) {
-		const struct ledger_slot *slot = &slice->ledger->slots[i];
-		char name[sizeof(slot->name) + 1] = { 0 };
-
-		if (!slice->live[i])
-			continue;
-		memcpy(name, slot->name, sizeof(slot->name));
-		for (char *c = name; *c; c++) { /* a process calls itself what it likes; JSON is UTF-8 */
-			if (!isprint((unsigned char)*c))
-				*c = '?';
-		}
-		json_array_append_new(list, json_pack("{s:I,s:s,s:I}", "pid", (json_int_t)slice->pids[i],
-						      "name", name, "calls", (json_int_t)slot->calls));
 	}
 	return list;
 }
@@ -219,7 +132,7 @@ static int add_json(struct output *out, const struct slice *slice)
 					    "door", slice->ledger->door, "driver", slice->ledger->driver,
 					    "created", (json_int_t)slice->ledger->created_s, "breached",
 					    (int)(slice->ledger->breached != 0), "gpus", gpus_json(slice),
-					    "processes", processes_json(slice), "events", events)) < 0)
+					    "processes", slice_processes_json(slice), "events", events)) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -235,13 +148,12 @@ static int show(const char *path, const char *name, void *arg)
 	r = slice_read(&slice, path);
 	if (r == 0)
 		r = out->slices ? add_json(out, &slice) : add_lines(out, &slice);
-	free(slice.ledger);
+	slice_done(&slice);
 	if (r == -ENOENT)
 		return 0; /* it is being made, or went away */
 	if (r < 0) {
 		out->unreadable++;
-		complain("cannot read the slice '%s': %s", name,
-			 r == -EPROTO ? "its ledger is of another version of fracgpu" : strerror(-r));
+		slice_complain(name, r);
 	}
 	return 0;
 }

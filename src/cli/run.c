@@ -11,6 +11,8 @@
 
 #include "base/cleanup.h"
 #include "base/size.h"
+#include "cli/compute.h"
+#include "cli/control.h"
 #include "cli/options.h"
 #include "cli/program.h"
 #include "cli/runtime.h"
@@ -20,9 +22,16 @@
 #include "supervisor/supervisor.h"
 
 static const char *opt_memory, *opt_name, *opt_door = "auto", *opt_view = "slice", *opt_breach = "report";
+static const char *opt_compute, *opt_weight, *opt_priority, *opt_latency;
 
 static const struct option_row options[] = {
 	{ "memory", "LIMIT", "8GiB, 50%, or 0=8GiB,1=50%; without it the whole of each GPU", &opt_memory },
+	{ "compute", "SHARE", "at most this share of each GPU's time: 50%, or none", &opt_compute },
+	{ "weight", "NUMBER", "1 to 10000, between slices of one fracgpud; stored, without effect here",
+	  &opt_weight },
+	{ "priority", "PRIORITY", "realtime, normal or idle, between slices of one fracgpud; stored likewise",
+	  &opt_priority },
+	{ "latency", "TIME", "2ms to 20ms: how long a cap may hold the program back at a stretch", &opt_latency },
 	{ "name", "NAME", "name of the slice; without it the program's name and pid", &opt_name },
 	{ "door", "DOOR", "auto, supervisor or preload: how calls reach the guard", &opt_door },
 	{ "view", "VIEW", "slice or host: the memory that programs are shown", &opt_view },
@@ -38,6 +47,8 @@ struct plan {
 	char program[PATH_MAX];
 	struct ledger_gpu gpus[ACCOUNT_GPUS];
 	uint64_t limits[ACCOUNT_GPUS];
+	uint32_t cap_permille, weight, priority; /* of GPU time, as in the ledger */
+	struct gate_options gates;
 };
 
 static int not_one_of(const char *option, const char *value, const char *choices)
@@ -61,6 +72,29 @@ static int check_words(void)
 			 opt_name);
 		return EXIT_USAGE;
 	}
+	return 0;
+}
+
+/* Shares of GPU time. Returns 0 or an exit status. */
+static int plan_compute(struct plan *plan)
+{
+	const char *option = "compute";
+	struct error err;
+	int r = 0;
+
+	if (opt_compute)
+		r = compute_cap_parse(opt_compute, &plan->cap_permille, &err);
+	if (r == 0 && opt_weight)
+		r = compute_weight_parse(opt_weight, &plan->weight, &err), option = "weight";
+	if (r == 0 && opt_priority)
+		r = compute_priority_parse(opt_priority, &plan->priority, &err), option = "priority";
+	if (r == 0 && opt_latency)
+		r = compute_latency_parse(opt_latency, &plan->gates.latency_ns, &err), option = "latency";
+	if (r < 0) {
+		complain("run: --%s: %s", option, err.text);
+		return EXIT_USAGE;
+	}
+	compute_note_alone(opt_weight, opt_priority);
 	return 0;
 }
 
@@ -144,71 +178,135 @@ static bool is_in_slice(void)
 	return false;
 }
 
-/* Make the slice's directory and, in it, its ledger. For the supervisor door that is where it publishes what
- * it knows. */
-static int make_slice(const struct plan *plan, const char *runtime, const struct ledger_settings *settings,
-		      struct slice_dir *dir, struct ledger_handle *ledger, struct error *err)
+/* A slice that is being run. */
+struct running {
+	const struct plan *plan;
+	struct slice_dir dir;
+	struct ledger_handle ledger; /* the file; for the supervisor door a copy for others to look at */
+	struct control control;
+};
+
+/* Make the slice's directory and, in it, its ledger and its socket. */
+static int make_slice(struct running *running, const char *runtime, const struct ledger_settings *settings,
+		      struct error *err)
 {
 	char file[PATH_MAX];
-	int r = slice_dir_make(dir, runtime, plan->name, err);
+	int r = slice_dir_make(&running->dir, runtime, running->plan->name, err);
 
 	if (r < 0)
 		return r;
-	snprintf(file, sizeof(file), "%s/ledger", dir->path);
-	r = ledger_create(ledger, file, settings, err);
+	snprintf(file, sizeof(file), "%s/ledger", running->dir.path);
+	r = ledger_create(&running->ledger, file, settings, err);
+	if (r == 0) {
+		r = control_open(&running->control, running->dir.path, err);
+		if (r < 0)
+			ledger_close(&running->ledger);
+	}
 	if (r < 0) {
-		slice_dir_done(dir);
+		slice_dir_done(&running->dir);
 		return r;
 	}
-	ledger->ledger->show_host = strcmp(opt_view, "host") == 0;
-	slice_dir_ready(dir);
+	running->control.options = running->plan->gates;
+	running->ledger.ledger->show_host = strcmp(opt_view, "host") == 0;
+	slice_dir_ready(&running->dir);
 	return 0;
+}
+
+static void unmake_slice(struct running *running)
+{
+	control_stop(&running->control);
+	ledger_close(&running->ledger);
+	slice_dir_done(&running->dir);
+}
+
+static void set_compute(struct ledger *ledger, const struct plan *plan)
+{
+	if (!opt_compute && !opt_weight && !opt_priority)
+		return;
+	ledger->compute_max_permille = plan->cap_permille;
+	ledger->compute_weight = plan->weight;
+	ledger->compute_priority = plan->priority;
+	gate_settings_changed(ledger);
+}
+
+static void control_or_say(struct running *running, struct ledger_handle *ledger, struct ledger_handle *published)
+{
+	int r = control_start(&running->control, ledger, published);
+
+	if (r < 0)
+		complain("warning: this slice cannot be changed, nor its GPU time limited: %s", strerror(-r));
+}
+
+static void preload_started(void *arg)
+{
+	struct running *running = arg;
+
+	control_or_say(running, &running->ledger, NULL);
 }
 
 static int run_preload(struct plan *plan, const char *runtime, char **words)
 {
+	static struct running running;
+	const struct program_watch watch = { preload_started, &running };
 	struct ledger_settings settings;
-	struct ledger_handle ledger;
-	struct slice_dir dir;
 	char library[PATH_MAX];
 	const char *kind;
 	struct error err;
 	int status;
 
+	running.plan = plan;
 	fill_settings(plan, "preload", &settings);
 	if (program_takes_preload(plan->program, &kind, &err) < 0 ||
-	    make_slice(plan, runtime, &settings, &dir, &ledger, &err) < 0)
+	    make_slice(&running, runtime, &settings, &err) < 0)
 		return failed(&err);
-	ledger_close(&ledger);
-	if (library_copy(&dir, kind, library, sizeof(library), &err) < 0)
+	set_compute(running.ledger.ledger, plan);
+	if (library_copy(&running.dir, kind, library, sizeof(library), &err) < 0)
 		status = failed(&err);
 	else
-		status = program_run(plan->program, words, library);
-	slice_dir_done(&dir);
+		status = program_run(plan->program, words, library, &watch);
+	unmake_slice(&running);
 	return status;
+}
+
+static void supervisor_started(struct ledger_handle *ledger, void *arg)
+{
+	struct running *running = arg;
+
+	set_compute(ledger->ledger, running->plan);
+	control_or_say(running, ledger, &running->ledger);
+}
+
+static void supervisor_ended(void *arg)
+{
+	struct running *running = arg;
+
+	control_stop(&running->control);
 }
 
 static int run_supervisor(struct plan *plan, const char *runtime, char **words)
 {
+	static struct running running;
+	struct ledger_settings settings;
 	struct supervisor_options how = {
+		.settings = &settings,
+		.published = &running.ledger,
 		.kill_on_breach = strcmp(opt_breach, "kill") == 0,
 		.show_host = strcmp(opt_view, "host") == 0,
+		.started = supervisor_started,
+		.ended = supervisor_ended,
+		.arg = &running,
 	};
-	struct ledger_settings settings;
-	struct ledger_handle ledger;
-	struct slice_dir dir;
 	struct error err;
 	int status = 0;
 	int r;
 
+	running.plan = plan;
 	fill_settings(plan, "supervisor", &settings);
-	if (make_slice(plan, runtime, &settings, &dir, &ledger, &err) < 0)
+	if (make_slice(&running, runtime, &settings, &err) < 0)
 		return failed(&err);
-	how.settings = &settings;
-	how.published = &ledger;
+	set_compute(running.ledger.ledger, plan);
 	r = supervisor_run(words, &how, &status, &err);
-	ledger_close(&ledger);
-	slice_dir_done(&dir);
+	unmake_slice(&running);
 	if (r < 0)
 		return failed(&err);
 	return WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
@@ -239,6 +337,8 @@ static int run(int count, char **words)
 		return EXIT_USAGE;
 	}
 	r = check_words();
+	if (r == 0)
+		r = plan_compute(&plan);
 	if (r)
 		return r;
 	r = program_find(words[0], plan.program, &err);

@@ -262,7 +262,7 @@ static int run_shell(const char *command)
 {
 	char *argv[] = { (char *)"sh", (char *)"-c", (char *)command, NULL };
 
-	return program_run("/bin/sh", argv, NULL);
+	return program_run("/bin/sh", argv, NULL, NULL);
 }
 
 static void test_run(void **state)
@@ -281,9 +281,9 @@ static void test_run(void **state)
 	snprintf(path, sizeof(path), "%s/done", folder);
 	assert_int_equal(read_number(path), 77);
 	unlink(path);
-	assert_int_equal(program_run("/no/such/file", argv, NULL), EXIT_NOT_FOUND);
+	assert_int_equal(program_run("/no/such/file", argv, NULL, NULL), EXIT_NOT_FOUND);
 	write_file("bad", "exit $1\n", 8, 0755, path); /* no "#!": the shell's */
-	assert_int_equal(program_run(path, argv, NULL), 3);
+	assert_int_equal(program_run(path, argv, NULL, NULL), 3);
 	unlink(path);
 }
 
@@ -291,7 +291,7 @@ static void test_preload_comes_first(void **state)
 {
 	setenv("LD_PRELOAD", "", 1);
 	assert_int_equal(
-		program_run("/bin/sh", (char *[]){ "sh", "-c", "test \"$LD_PRELOAD\" = /x", NULL }, "/x"), 0);
+		program_run("/bin/sh", (char *[]){ "sh", "-c", "test \"$LD_PRELOAD\" = /x", NULL }, "/x", NULL), 0);
 	unsetenv("LD_PRELOAD");
 }
 
