@@ -98,6 +98,16 @@ eventually share
 # pause: nothing; resume; and a cap that goes
 "$fracgpu" pause "$name" 2>"$work/err" || fail "no pause"
 stands_still || fail "a paused slice runs"
+"$fracgpu" stat --json "$name" >"$work/stat" 2>"$work/err" || fail "no stat"
+python3 -c '
+import json, sys
+s = json.load(sys.stdin)
+g = s["gpus"][0]
+assert s["compute"]["max_permille"] == 500 and s["compute"]["paused"] and s["compute"]["driven"], s
+assert g["memory"]["limit_bytes"] == 1 << 30 and g["compute"]["channels"] == 1, s
+assert g["compute"]["throttled_ns"] > 0 and len(s["processes"]) == 1, s
+' <"$work/stat" 2>>"$work/err" || fail "stat shows it otherwise: $(cat "$work/stat")"
+"$fracgpu" stat "$name" | grep -q "^$name, $door door, paused$" || fail "stat does not show the pause"
 "$fracgpu" resume "$name" 2>"$work/err" || fail "no resume"
 eventually runs
 "$fracgpu" set "$name" --compute none --weight 300 2>"$work/err" || fail "no set"
