@@ -38,12 +38,13 @@ bool op_object_gpu(struct op *op, uint32_t client, uint32_t object, uint16_t *re
 {
 	struct hold hold;
 
-	if (op_lookup(op, client, object, &hold)) {
-		*ret_gpu = hold.gpu;
-		return true;
-	}
 	*ret_gpu = 0;
-	return op->account->gpu_count == 1;
+	if (op->account->gpu_count == 1)
+		return true;	/* whatever it is; the ledger's lock is not for nothing */
+	if (!op_lookup(op, client, object, &hold))
+		return false;
+	*ret_gpu = hold.gpu;
+	return true;
 }
 
 /* Run on our copy with parameters of a size the driver demands too; what *params is afterwards is the driver's. */

@@ -64,6 +64,8 @@ static void find_pids(struct door *door)
 
 	door->pids[0] = sys_getpid();
 	door->pid_count = 1;
+	if (slice_attach_now() < 0)
+		return;
 	for (uint16_t slot = 0; slot < LEDGER_SLOTS && door->pid_count < LEDGER_SLOTS; slot++) {
 		int32_t pid;
 
@@ -149,6 +151,8 @@ static bool port_reclaim(struct port *port)
 	sigset_t saved;
 	bool has_reaped;
 
+	if (slice_attach_now() < 0)
+		return false;
 	ledger_lock(&slice.ledger, &saved);
 	has_reaped = ledger_reap(&slice.ledger) > 0;
 	ledger_unlock(&slice.ledger, &saved);
@@ -218,11 +222,48 @@ static long judge_ioctl(const struct device *device, int fd, unsigned long reque
 	return value;
 }
 
+/* What descriptors were seen to be: kind and minor, 0 for unknown. A descriptor may come to be another file behind our back
+ * (dup2(), close_range()), so this is believed for requests alone that only the same kind of file understands: any other file
+ * answers such a call as it would have without us. */
+enum { FDS_SEEN = 1024, SEEN_MINOR_SHIFT = 4 };
+
+static uint16_t fds_seen[FDS_SEEN];
+
+static bool is_theirs_alone(enum abi_device kind, unsigned long request)
+{
+	if (kind == ABI_DEV_UVM)
+		return (request >= UVM_REGISTER_CHANNEL && request < 0x100) || request == UVM_INITIALIZE;
+	return (kind == ABI_DEV_CTL || kind == ABI_DEV_GPU) &&
+	       request == abi_request(abi_request_nr((uint32_t)request), abi_request_size((uint32_t)request)) &&
+	       abi_request_nr((uint32_t)request) >= NV_ESC_RM_ALLOC_MEMORY;
+}
+
+static bool find_device(int fd, unsigned long request, struct device *ret)
+{
+	uint16_t seen = fd >= 0 && fd < FDS_SEEN ? __atomic_load_n(&fds_seen[fd], __ATOMIC_RELAXED) : 0;
+
+	ret->kind = seen & ((1 << SEEN_MINOR_SHIFT) - 1);
+	ret->minor = seen >> SEEN_MINOR_SHIFT;
+	if (seen && is_theirs_alone(ret->kind, request))
+		return true;
+	if (!device_find(fd, ret))
+		return false;
+	if (fd < FDS_SEEN && ret->minor < UINT16_MAX >> SEEN_MINOR_SHIFT)
+		__atomic_store_n(&fds_seen[fd], (uint16_t)(ret->kind | ret->minor << SEEN_MINOR_SHIFT), __ATOMIC_RELAXED);
+	return true;
+}
+
+void guard_forget(int fd)
+{
+	if (fd >= 0 && fd < FDS_SEEN && __atomic_load_n(&fds_seen[fd], __ATOMIC_RELAXED))
+		__atomic_store_n(&fds_seen[fd], 0, __ATOMIC_RELAXED);
+}
+
 long guard_ioctl(int fd, unsigned long request, void *argument)
 {
 	struct device device;
 
-	if (!device_find(fd, &device))
+	if (!find_device(fd, request, &device))
 		return SYS_CALL(SYS_ioctl, fd, request, argument);
 	return judge_ioctl(&device, fd, request, argument);
 }

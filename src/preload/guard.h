@@ -14,6 +14,9 @@ long guard_ioctl(int fd, unsigned long request, void *argument);
 long guard_mmap(void *address, size_t length, int prot, int flags, int fd, int64_t offset);
 long guard_munmap(void *address, size_t length);
 
+/* A descriptor is about to be closed: forget what file it was. */
+void guard_forget(int fd);
+
 /* Whether a descriptor is the ledger's, which the program must not close under us. */
 bool guard_is_ledger(int fd);
 

@@ -95,5 +95,6 @@ EXPORT int close(int fd)
 
 	if (!depth++ && guard_is_ledger(fd))
 		return (int)leave(0, saved);
+	guard_forget(fd);
 	return (int)leave(sys_close(fd), saved);
 }

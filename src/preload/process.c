@@ -42,6 +42,11 @@ struct process *process_get(void)
 	return made ? made : &fallback;
 }
 
+bool process_is_wiped(void)
+{
+	return __atomic_load_n(&page, __ATOMIC_ACQUIRE) != NULL;
+}
+
 enum process_kind process_kind(void)
 {
 	struct process *process = process_get();

@@ -20,11 +20,16 @@ struct process {
 	int32_t pid;		/* of the process that set us up; 0: nobody has */
 	uint32_t mapping;	/* managed mmaps between booking and the real call */
 	uint32_t mapped;	/* managed mmaps ever begun */
+	uint32_t attached;	/* slot + 1 of this process; 0: not known to be attached */
+	uint32_t unchecked;	/* calls since it was last looked at whether that is still so */
 };
 
 /* At load, and at need before that. */
 void process_init(void);
 struct process *process_get(void);
+
+/* Whether a forked child is told by its own copy of struct process being wiped. */
+bool process_is_wiped(void);
 
 enum process_kind process_kind(void);
 

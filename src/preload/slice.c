@@ -80,7 +80,7 @@ static int open_slice(void)
 	return 0;
 }
 
-int slice_attach(void)
+int slice_attach_now(void)
 {
 	struct process *process;
 	sigset_t saved;
@@ -110,8 +110,24 @@ int slice_attach(void)
 		else
 			r = slice.ledger.slot;
 	}
+	if (process_is_wiped()) {
+		__atomic_store_n(&process->unchecked, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&process->attached, r < 0 ? 0 : (uint32_t)r + 1, __ATOMIC_RELEASE);
+	}
 	process_unlock(&saved);
 	return r;
+}
+
+int slice_attach(void)
+{
+	enum { CHECK_EVERY = 64 };
+	struct process *process = process_get();
+	uint32_t attached = __atomic_load_n(&process->attached, __ATOMIC_ACQUIRE);
+
+	/* A forked child finds 0 here. A vfork child finds its parent's slot, which is what it is to use. */
+	if (attached && __atomic_add_fetch(&process->unchecked, 1, __ATOMIC_RELAXED) % CHECK_EVERY)
+		return (int)attached - 1;
+	return slice_attach_now();
 }
 
 int slice_owner(void)

@@ -15,9 +15,13 @@ struct slice {
 
 extern struct slice slice;	/* one a process */
 
-/* Attach this process, or see that it is attached still. Returns its slot, or negative errno: then the
- * caller's call is to be refused (the reason is in the debug file). */
+/* Attach this process, if it is not attached. Returns its slot, or negative errno: then the caller's call is to be
+ * refused (the reason is in the debug file). No system call for most calls: whether it is attached still, with the descriptor
+ * and the byte lock that a program may take away by closing what is not its own, is looked at every 64th time. */
 int slice_attach(void);
+
+/* The same, and look now: before the descriptor is used to ask who else is alive. */
+int slice_attach_now(void);
 
 /* The slot without attaching: -1 when this process' memory is not attached. No lock, few system calls. */
 int slice_owner(void);

@@ -71,6 +71,60 @@ static void case_bad_pointer(void)
 	bad_pointers();
 }
 
+/* The end of a stack that we are on: what was read there once is no leave to read beyond. */
+static void *call_at_stack_end(void *arg)
+{
+	char *end = arg;
+	int fd = guest_open("/dev/nvidiactl");
+
+	for (int i = 0; i < 3; i++) {
+		CHECK_EQUAL(guest_good_call(fd), ENOTTY);
+		CHECK_EQUAL(guest_call(fd, end), EFAULT);
+		CHECK_EQUAL(guest_call(fd, end - FREE_SIZE + 1), EFAULT);
+		CHECK_EQUAL(guest_call(fd, end - FREE_SIZE), ENOTTY);
+		CHECK_EQUAL(guest_call(fd, end + 4096), ENOTTY);
+	}
+	return NULL;
+}
+
+static void case_stack_end(void)
+{
+	enum { STACK = 256 * 1024 };
+	char *pages = mmap(NULL, STACK + 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	CHECK(pages != MAP_FAILED);
+	CHECK_EQUAL(mprotect(pages + STACK, 4096, PROT_NONE), 0);
+	memset(pages + STACK + 4096, 1, 4096);
+	CHECK_EQUAL(pthread_attr_init(&attributes), 0);
+	CHECK_EQUAL(pthread_attr_setstack(&attributes, pages, STACK), 0);
+	CHECK_EQUAL(pthread_create(&thread, &attributes, call_at_stack_end, pages + STACK), 0);
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+}
+
+/* A descriptor that becomes another file without our seeing it. */
+static void case_dup2(void)
+{
+	int fd = guest_open("/dev/nvidiactl");
+	int other = guest_open("/dev/null");
+	uint64_t calls;
+
+	CHECK_EQUAL(guest_good_call(fd), ENOTTY);
+	CHECK_EQUAL(dup2(other, fd), fd);
+	calls = guest_ledger()->slots[guest_slot_of(getpid())].calls;
+	errno = 0;
+	CHECK_EQUAL(ioctl(fd, 0x5401, NULL), -1);
+	CHECK_EQUAL(errno, ENOTTY);
+	CHECK_EQUAL(guest_ledger()->slots[guest_slot_of(getpid())].calls, calls);
+	/* a call that only the driver knows gets this file's own answer */
+	CHECK_EQUAL(guest_good_call(fd), ENOTTY);
+	CHECK_EQUAL(close(fd), 0);
+	CHECK_EQUAL(guest_open("/dev/nvidiactl"), fd);
+	CHECK_EQUAL(guest_good_call(fd), ENOTTY);
+	CHECK(guest_ledger()->slots[guest_slot_of(getpid())].calls > calls);
+}
+
 /* Let a system call fail with EPERM, as a container's profile does. */
 static void forbid(long number)
 {
@@ -474,6 +528,8 @@ static const struct guest_case cases[] = {
 	{ "early", case_early },
 	{ "bad-pointer", case_bad_pointer },
 	{ "bad-pointer-pipe", case_bad_pointer_pipe },
+	{ "stack-end", case_stack_end },
+	{ "dup2", case_dup2 },
 	{ "errno", case_errno },
 	{ "others", case_others },
 	{ "fork", case_fork },
