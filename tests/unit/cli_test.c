@@ -321,5 +321,8 @@ int main(void)
 		cmocka_unit_test(test_preload_comes_first),
 	};
 
+	/* Ignored signals stay so in our children, and who is started by nohup, or in the background, ignores these. */
+	signal(SIGHUP, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 	return cmocka_run_group_tests(tests, prepare, clean);
 }
