@@ -108,6 +108,8 @@ assert g["memory"]["limit_bytes"] == 1 << 30 and g["compute"]["channels"] == 1, 
 assert g["compute"]["throttled_ns"] > 0 and len(s["processes"]) == 1, s
 ' <"$work/stat" 2>>"$work/err" || fail "stat shows it otherwise: $(cat "$work/stat")"
 "$fracgpu" stat "$name" | grep -q "^$name, $door door, paused$" || fail "stat does not show the pause"
+"$fracgpu" top --count 2 >"$work/top" || fail "no top"
+[ "$(grep -c "^$name .* 0 B *1 GiB .* paused " "$work/top")" -eq 2 ] || fail "top shows otherwise: $(cat "$work/top")"
 "$fracgpu" resume "$name" 2>"$work/err" || fail "no resume"
 eventually runs
 "$fracgpu" set "$name" --compute none --weight 300 2>"$work/err" || fail "no set"
