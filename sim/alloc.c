@@ -231,7 +231,7 @@ uint32_t sim_rm_dup(struct sim_caller *caller, uint32_t client_handle, uint32_t 
 		if (!parent)
 			return NV_ERR_INVALID_OBJECT_PARENT;
 	}
-	if (!is_parent(abi_class_find(from->class_id)->effect, parent) || (from->memory && parent->gpu != from->gpu))
+	if (!is_parent(abi_class_find(from->class_id)->effect, parent) || (from->memory && (!parent || parent->gpu != from->gpu)))
 		return NV_ERR_INVALID_OBJECT_PARENT;
 	if (!may_dup(from, client))
 		return NV_ERR_INSUFFICIENT_PERMISSIONS;

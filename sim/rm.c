@@ -154,7 +154,7 @@ static bool is_needed_by(const struct sim_object *object, const struct sim_objec
 
 static void object_drop(struct sim_object *object)
 {
-	HASH_DEL(object->client->objects, object);
+	HASH_DEL(object->client->objects, object);	/* NOLINT(clang-analyzer-core.NullDereference): inside uthash */
 	if (object->context_bytes)
 		object->gpu->used_bytes -= object->context_bytes;
 	sim_memory_unref(object->memory);

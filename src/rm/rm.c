@@ -278,7 +278,7 @@ static int list_cards(const struct rm *r, struct rm_gpu cards[CARD_MAX], struct 
  * only. */
 static int attach_all(struct rm *r, struct error *err)
 {
-	struct rm_gpu cards[CARD_MAX];
+	struct rm_gpu cards[CARD_MAX] = { 0 };
 	int failure = 0;
 	int count, ret;
 

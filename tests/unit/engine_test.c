@@ -128,11 +128,12 @@ static uint64_t used(struct bench *b)
 static int run(struct bench *b, enum abi_device device, uint32_t request, void *argument,
 	       enum engine_verdict *ret_verdict)
 {
+	const struct call call = { .device = device, .request = request, .argument = (uint64_t)(uintptr_t)argument };
 	enum engine_verdict verdict;
 	int value = 0;
 
-	b->call = (struct call){ .device = device, .request = request, .argument = (uint64_t)(uintptr_t)argument };
-	verdict = engine_ioctl(&b->engine, &b->port, &b->call, &value);
+	b->call = call;
+	verdict = engine_ioctl(&b->engine, &b->port, &call, &value);
 	if (ret_verdict)
 		*ret_verdict = verdict;
 	else
@@ -500,9 +501,11 @@ static void dup_keeps_memory(void **state)
 
 static void again(struct bench *b)
 {
+	const struct call outer = b->call;
+
 	b->meanwhile = NULL;
 	assert_int_equal(vidmem(b, 1, 20 * MIB), NV_OK);
-	b->call.request = abi_request(NV_ESC_RM_FREE, FREE_SIZE);
+	b->call = outer;
 }
 
 static void handle_given_anew_survives_the_old_free(void **state)
