@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What fracgpud's files share.
+ *
+ * fracgpud takes listeners from OCI runtimes (opencontainers/runtime-spec, config-linux.md, seccomp), decides the limit
+ * of the container, and starts one process that serves it. That process lives as long as the container and needs nothing
+ * of fracgpud, which keeps no state: it can end, also by SIGKILL, and be started anew at any time. */
+#ifndef FG_DAEMON_DAEMON_H
+#define FG_DAEMON_DAEMON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "cli/runtime.h"
+#include "wire/wire.h"
+
+/* The host's policy: /etc/fracgpu/fracgpud.conf. */
+enum { CONFIG_RULES = 256 };
+
+struct daemon_rule {
+	bool is_user;		/* [user UID]; else [container GLOB] */
+	uid_t uid;
+	char glob[128];
+	char memory[WIRE_LIMIT];
+};
+
+struct daemon_config {
+	char memory[WIRE_LIMIT];	/* [default] memory: for containers that ask for nothing; "": the whole of each GPU */
+	char max[WIRE_LIMIT];		/* [default] max: the most that a container may ask for; "": the whole of each GPU */
+	bool overcommit;		/* [default] overcommit */
+	bool kill_on_breach;		/* [default] on-breach = kill */
+	bool has_users;			/* there is a [user UID]: others than root may connect */
+	unsigned int rule_count;
+	struct daemon_rule rules[CONFIG_RULES];
+};
+
+/* Read it; a file that is not there is an empty one. Returns 0, -EPERM when others than root may write to it, or -EINVAL;
+ * err names the line. */
+int config_load(const char *path, struct daemon_config *ret_config, struct error *err);
+
+/* One hand-off. */
+struct handoff {
+	int listener;
+	uid_t uid;		/* of the peer, as the kernel says */
+	pid_t pid;		/* of the container's process; 0: not said (crun exec) */
+	char id[256];
+	char status[32];
+	char metadata[WIRE_METADATA];
+	json_t *annotations;	/* or NULL */
+};
+
+/* Read a hand-off's JSON. The strings come from whoever could connect. Returns 0, -EAGAIN when the text is not complete
+ * yet, or -EINVAL with a sentence in err. */
+int handoff_parse(const char *text, size_t size, struct handoff *h, struct error *err);
+void handoff_done(struct handoff *h);
+
+/* The limit of a container: limit_parse() reads it. ret_cap: what it must not pass on any GPU ("": its size). Trusted in
+ * this order: the host's policy for the container; what a profile gives, of a root peer; what is asked for, up to the
+ * host's most. Other users get what the policy says for them, and nothing without one.
+ * Returns 0, -EPERM or -EINVAL. */
+int decide_limit(const struct daemon_config *config, const struct handoff *h, char ret_limit[WIRE_LIMIT],
+		 char ret_cap[WIRE_LIMIT], struct error *err);
+
+/* Whether the container's first process, which waits, has a filter that asks about all that is the driver's. It is read
+ * from the kernel (PTRACE_SECCOMP_GET_FILTER) and tried on every call of the tables in every way to make one.
+ * Returns 0, -EPERM when some call would not be asked about, or negative errno; err names the call. */
+int filter_check(pid_t pid, struct error *err);
+
+/* The name of the container's slice: the first 12 letters of a long hexadecimal id, as docker ps shows it. */
+void slice_name_of(const struct handoff *h, char ret_name[SLICE_NAME]);
+
+/* Hand the listener to the process that serves the container, or start that process. Takes the listener over.
+ * Returns 0 when calls are served, or negative errno with a sentence in err. */
+int slice_hand_over(const struct daemon_config *config, struct handoff *h, struct error *err);
+
+#endif
