@@ -133,6 +133,7 @@ kill -KILL $tenant 2>/dev/null || true
 # memory of a slice that runs, and a tenant that would have more
 name=$name-memory
 mkfifo "$work/pipe"
+# shellcheck disable=SC2016 # the inner shell expands it
 "$fracgpu" run --door "$door" --memory 256MiB --name "$name" -- sh -c '
 	"$1" set "$2" --memory 1GiB 2>"$3/tenant"; echo "$?" >"$3/answer"
 	"$4" 192 <"$3/pipe" >"$3/first"
