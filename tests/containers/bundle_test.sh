@@ -114,13 +114,19 @@ is() # NAME FIELD VALUE
 	[ "$(figure "$1" "$2")" = "$3" ]
 }
 
+has_ended() # NAME
+{
+	! "$low" state "$1" 2>/dev/null | grep -Eq '"status": *"(created|running)"'
+}
+
 printf '[default]\nmax = 2GiB\n[container fixed*]\nmemory = 128MiB\n' >"$work/policy"
 start_daemon
 
 # the limit that the environment asks for, refused exactly, for what is started in it
 bundle box NVIDIA_GPU_MEMORY_LIMIT=512
 up box
-is box 'limit_bytes / 1048576' 512 || fail "wrong limit: $(figure box limit_bytes)"
+# runtimes do not wait for fracgpud
+eventually is box 'limit_bytes / 1048576' 512
 [ "$("$fracgpu" ps --json | jq -r '.slices[] | select(.name == "box") | .door')" = container ] || fail "wrong door"
 hold box 512 0 512
 hold box 513 81 512
@@ -134,27 +140,26 @@ bundle other FRACGPU_MEMORY=6GiB '.linux.seccomp = {defaultAction: "SCMP_ACT_ERR
 		{names: ["read", "write", "open", "openat", "close", "fstat", "newfstatat", "munmap", "mprotect", "brk", "execve",
 		"exit", "exit_group", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "readlink", "getrandom",
 		"futex", "nanosleep", "clock_nanosleep", "rt_sigaction", "rt_sigprocmask", "getuid", "getgid", "geteuid", "getegid",
-		"setuid", "setgid", "setgroups", "capset", "capget", "prctl", "fcntl", "getppid", "getpid", "stat", "lstat", "chdir",
+		"setuid", "setgid", "setresuid", "setresgid", "setreuid", "setregid", "setgroups", "capset", "capget", "prctl", "fcntl", "getppid", "getpid", "stat", "lstat", "chdir",
 		"getdents64", "fstatfs", "uname", "rt_sigreturn", "sigaltstack", "madvise", "epoll_ctl", "epoll_pwait", "tgkill", "clone",
 		"gettid", "sched_yield", "dup3", "dup2", "fchown", "statx", "faccessat2", "access", "lseek", "pread64", "readlinkat",
 		"mmap", "umask", "fchdir", "setsid", "close_range", "epoll_create1", "eventfd2", "pipe2", "writev", "ioctl", "poll",
 		"keyctl", "sched_getaffinity", "sendmsg", "recvmsg", "sendto", "recvfrom", "socket", "connect", "getsockname", "statfs", "mount", "time", "clock_gettime",
 		"waitid", "wait4", "execveat", "clone3"], action: "SCMP_ACT_ALLOW"}]}'
 up other
-is other 'limit_bytes / 1048576' 2048 || fail "the host's maximum is passed: $(figure other limit_bytes)"
+eventually is other 'limit_bytes / 1048576' 2048
 hold other 2048 0 2048
 hold other 2049 81 2048
 hold box 512 0 512
 
 # more than is left of the card
 bundle late FRACGPU_MEMORY=2GiB
-printf '[default]\nmemory = 1GiB\n' >"$work/policy"
-kill -HUP "$daemon"
 printf '[default]\n' >"$work/policy"
 kill -HUP "$daemon"
 bundle late FRACGPU_MEMORY=7GiB
-! create late || ! "$low" exec late /bin/sleep 0 >/dev/null 2>&1 || fail "more is given than the card has"
-grep -q 'overcommit' "$work/daemon.log" || fail "no word about the sum"
+create late || true
+eventually grep -q overcommit "$work/daemon.log"
+eventually has_ended late
 "$low" delete -f late >/dev/null 2>&1 || true
 
 # a profile that allows ioctl beside our rules asks nobody: it is refused, by the kernel's own copy of the filter
@@ -162,8 +167,9 @@ bundle late FRACGPU_MEMORY=1GiB '.linux.seccomp = {defaultAction: "SCMP_ACT_ERRN
 	"SCMP_ARCH_X86", "SCMP_ARCH_X32"], listenerPath: "'"$FRACGPU_SOCKET"'", listenerMetadata: "fracgpu memory=1GiB",
 	syscalls: [{names: ["ioctl"], action: "SCMP_ACT_NOTIFY", args: [{index: 1, value: 65280, valueTwo: 17920,
 	op: "SCMP_CMP_MASKED_EQ"}]}, {names: ["getpid"], action: "SCMP_ACT_NOTIFY"}]} | .linux.seccomp.defaultAction = "SCMP_ACT_ALLOW"'
-! create late || ! "$low" exec late /bin/sleep 0 >/dev/null 2>&1 || fail "a filter with holes is taken"
-grep -q 'without asking' "$work/daemon.log" || fail "no word about the filter"
+create late || true
+eventually grep -q "without asking" "$work/daemon.log"
+eventually has_ended late
 "$low" delete -f late >/dev/null 2>&1 || true
 
 # fracgpud is killed: what runs keeps its limit, nothing new starts; a new one takes over
