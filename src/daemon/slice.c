@@ -177,7 +177,8 @@ static int check_sum(const struct slice *s, struct error *err)
 		if (s->limits[i] && sum.bytes[i] > s->gpus[i].total_bytes)
 			return error_set(err, -ENOSPC, "it would get %s of GPU %u, of whose %s the running slices have %s "
 					 "(overcommit = yes in fracgpud's configuration allows it)",
-					 size_format(ask, s->limits[i]), s->gpus[i].index, size_format(total, s->gpus[i].total_bytes),
+					 size_format(ask, s->limits[i]), s->gpus[i].index,
+					 size_format(total, s->gpus[i].total_bytes),
 					 size_format(given, sum.bytes[i] - s->limits[i]));
 	}
 	return 0;
