@@ -8,7 +8,8 @@ What must come of it:
   holds        the attack ran to its end, and there was never more memory than the limit, and not less at its best
   nothing      the same, but the attack need not have got any memory at all
   bounded      never more than the limit and what may be taken unseen, which has a bound of its own
-  cooperative  the attack got more than the limit: this door is not meant to hold here, the table says why
+  cooperative  the attack runs to its end and may get more than the limit: this door is not meant to hold here, the table
+               says why
   checked      never more; or more for a moment, then the slice was found out and ended (--on-breach kill)
   refused      fracgpu does not start the program by this door, and says so in one line
   orphan       as holds, while fracgpu itself was killed by the attack
@@ -94,7 +95,7 @@ def judge(outcome, result, peak, used):
     elif result.returncode != 0:
         fail("the attack did not run to its end", result)
     if outcome == "cooperative" and peak <= LIMIT and not absent:
-        fail("held where it cannot: say so in the table", result)
+        print("held this time: whether it does is a matter of who comes first")
     if outcome == "bounded" and peak > LIMIT + UNSEEN_BOUND:
         fail(f"the slice had {peak} bytes", result)
     if outcome in ("holds", "nothing", "orphan") and peak > LIMIT:
