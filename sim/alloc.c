@@ -13,7 +13,7 @@ enum {
 	FLAG_VIRTUAL = 0x00080000,	/* NVOS32_ALLOC_FLAGS_VIRTUAL */
 	MEMORY_OFFSET = 80, MEMORY_LIMIT = 88,	/* NV_MEMORY_ALLOCATION_PARAMS, outputs */
 	SHARE_CLIENT = 0, SHARE_OBJECT = 4, SHARE_TARGET = 8, SHARE_MASK = 12, SHARE_TYPE = 16, SHARE_ACTION = 18,
-	SHARE_TYPE_ALL = 1, SHARE_TYPE_CLIENT = 3, SHARE_REVOKE = 1, SHARE_RIGHT_DUP = 1,
+	SHARE_TYPE_ALL = 1, SHARE_TYPE_USER = 2, SHARE_TYPE_CLIENT = 3, SHARE_REVOKE = 1, SHARE_RIGHT_DUP = 1,
 	CLASS_MEMORY_SYSTEM = 0x3e, CLASS_VIDMEM = 0x40, CLASS_VIRTUAL = 0x50a0,
 	CLASS_EXTENDED = 0x42, CLASS_SEMAPHORE_SURFACE = 0xda, CLASS_FABRIC = 0xf8,
 };
@@ -203,12 +203,24 @@ uint32_t sim_rm_alloc(struct sim_caller *caller, uint32_t client_handle, uint32_
 /* ---- dup ---- */
 
 /* Without RM_SHARE, only a client of the same process may take (rmapi/sharing.c, RS_SHARE_TYPE_PID). */
-static bool may_dup(const struct sim_object *object, const struct sim_client *to)
+static bool is_shared(const struct sim_object *object, pid_t with)
 {
 	const struct sim_client *from = object->client;
 
-	return from == to || from->pid == to->pid || from->shared_with_all || object->shared_with_all ||
-	       object->shared_with_client == to->handle;
+	return from->pid == with || from->shared_with_all || object->shared_with_all ||
+	       ((from->shared_with_user || object->shared_with_user) && sim_uid_of(from->pid) == sim_uid_of(with));
+}
+
+static bool may_dup(const struct sim_object *object, const struct sim_client *to)
+{
+	return object->client == to || is_shared(object, to->pid) || object->shared_with_client == to->handle;
+}
+
+/* rmapi/client_resource.c, cliresShareCallback: of a kernel client the current process counts. Measured on an H200: refused
+ * with 0x1b when another process maps on a copy of the file. */
+bool sim_may_take(const struct sim_object *object, const struct sim_caller *caller)
+{
+	return is_shared(object, sim_tgid(caller->tid));
 }
 
 uint32_t sim_rm_dup(struct sim_caller *caller, uint32_t client_handle, uint32_t parent_handle, uint32_t *handle,
@@ -262,6 +274,8 @@ uint32_t sim_rm_share(struct sim_caller *caller, const uint8_t *args)
 	if (get_u32(args, SHARE_OBJECT) == client_handle) {
 		if (type == SHARE_TYPE_ALL)
 			client->shared_with_all = give;
+		else if (type == SHARE_TYPE_USER)
+			client->shared_with_user = give;
 		return NV_OK;
 	}
 	object = sim_object_find(client, get_u32(args, SHARE_OBJECT));
@@ -269,6 +283,8 @@ uint32_t sim_rm_share(struct sim_caller *caller, const uint8_t *args)
 		return NV_ERR_OBJECT_NOT_FOUND;
 	if (type == SHARE_TYPE_ALL)
 		object->shared_with_all = give;
+	else if (type == SHARE_TYPE_USER)
+		object->shared_with_user = give;
 	else if (type == SHARE_TYPE_CLIENT)
 		object->shared_with_client = give ? get_u32(args, SHARE_TARGET) : 0;
 	return NV_OK;

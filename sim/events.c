@@ -52,15 +52,6 @@ static struct events *events_find(struct sim *sim, uint32_t client_handle, uint3
 	return found;
 }
 
-static uid_t uid_of(pid_t pid)
-{
-	char path[32];
-	struct stat st;
-
-	snprintf(path, sizeof(path), "/proc/%d", pid);
-	return stat(path, &st) == 0 ? st.st_uid : (uid_t)-1;
-}
-
 void sim_events_add(struct sim *sim, const struct sim_gpu *gpu, uint8_t tag, pid_t pid, uint32_t context, uint64_t now_ns)
 {
 	if (!all_events)
@@ -68,7 +59,7 @@ void sim_events_add(struct sim *sim, const struct sim_gpu *gpu, uint8_t tag, pid
 	events_find(sim, 0, 0);
 	for (struct events *e = all_events; e; e = e->next) {
 		uint8_t *record = e->records + (size_t)e->put * RECORD_SIZE;
-		bool hidden = !e->all_users && uid_of(pid) != e->uid;
+		bool hidden = !e->all_users && sim_uid_of(pid) != e->uid;
 
 		if (e->gpu != gpu)
 			continue;
@@ -114,7 +105,7 @@ uint32_t sim_events_bind(struct sim_control_call *call, void *params, uint32_t s
 	e->object = object->handle;
 	e->gpu = call->gpu;
 	e->all_users = all_users;
-	e->uid = uid_of(sim_tgid(call->pid));
+	e->uid = sim_uid_of(sim_tgid(call->pid));
 	return NV_OK;
 }
 

@@ -57,6 +57,16 @@ pid_t sim_tgid(pid_t tid)
 	return status_field(tid, "Tgid", value, sizeof(value)) ? (pid_t)strtol(value, NULL, 10) : tid;
 }
 
+uid_t sim_uid_of(pid_t pid)
+{
+	char value[64], *effective;
+
+	if (!status_field(pid, "Uid", value, sizeof(value)))
+		return (uid_t)-1;
+	strtoul(value, &effective, 10);		/* the real one comes first */
+	return (uid_t)strtoul(effective, NULL, 10);
+}
+
 uint64_t sim_start_time(pid_t pid)
 {
 	char path[64];

@@ -39,7 +39,7 @@ struct sim_object {
 	struct sim_gpu *gpu;		/* NULL: hangs on no GPU */
 	struct sim_memory *memory;	/* video memory; NULL for anything else */
 	bool owns_memory;		/* made it, and is not a dup of it */
-	bool shared_with_all;		/* RM_SHARE */
+	bool shared_with_all, shared_with_user;	/* RM_SHARE: with everybody, with the same user */
 	uint32_t shared_with_client;	/* RM_SHARE; 0: none */
 	/* channel groups */
 	bool is_group;
@@ -60,7 +60,7 @@ struct sim_client {
 	struct sim_file *file;		/* the open file it belongs to: pOSInfo */
 	struct sim_object *objects;
 	uint32_t next_object;		/* for objects whose handle the driver chooses */
-	bool shared_with_all;		/* RM_SHARE on the client */
+	bool shared_with_all, shared_with_user;	/* RM_SHARE on the client */
 };
 
 struct sim_range {			/* an external range of a UVM file, or a mapping in one */
@@ -161,6 +161,10 @@ uint32_t sim_rm_free(struct sim_caller *caller, uint32_t client, uint32_t object
 uint32_t sim_rm_dup(struct sim_caller *caller, uint32_t client, uint32_t parent, uint32_t *object, uint32_t client_from,
 		    uint32_t object_from);
 uint32_t sim_rm_share(struct sim_caller *caller, const uint8_t *args);
+
+/* Whether UVM may take an object for a caller: it does so with a client of the kernel's, which has the rights of the
+ * process that calls. */
+bool sim_may_take(const struct sim_object *object, const struct sim_caller *caller);
 void sim_client_free(struct sim *sim, struct sim_client *client);
 /* A new object below parent (NULL: the client). *handle 0: chosen. NULL with *ret_status set. */
 struct sim_object *sim_object_new(struct sim_client *client, struct sim_object *parent, uint32_t *handle,
@@ -183,6 +187,7 @@ uint64_t sim_managed(struct sim *sim, struct sim_gpu *gpu);
 
 /* The caller: proc.c. */
 pid_t sim_tgid(pid_t tid);
+uid_t sim_uid_of(pid_t pid);	/* effective; -1: gone */
 uint64_t sim_start_time(pid_t pid);
 bool sim_is_admin(pid_t tid);
 int sim_read(pid_t tid, uint64_t address, void *buffer, size_t size);

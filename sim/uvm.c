@@ -145,6 +145,8 @@ static uint32_t uvm_map_external(struct uvm_call *c)
 		return NV_ERR_INVALID_CLIENT;
 	if (!object)
 		return NV_ERR_OBJECT_NOT_FOUND;
+	if (!sim_may_take(object, c->caller))
+		return NV_ERR_INSUFFICIENT_PERMISSIONS;
 	/* to map again is to map instead */
 	ranges_drop(&c->file->mappings, base, length);
 	if (!range_add(&c->file->mappings, base, length, object->memory))

@@ -41,6 +41,7 @@ struct replay {
 	uint64_t first_free_kib, last_free_kib;
 	bool has_free;
 	bool pool_pending;		/* a semaphore pool of unknown place was made: the next UVM mmap maps it */
+	bool verbose;
 	unsigned long calls, skipped;
 	const char *phase;
 	char phase_text[128];
@@ -210,9 +211,11 @@ static void replay_ioctl(struct replay *r, json_t *line)
 {
 	struct call call = { .request = (uint32_t)number(line, "req"), .argument = argument_address };
 	uint32_t nr = abi_request_nr(call.request);
+	uint64_t before[LEDGER_EVENTS];
 	int value;
 
 	call.device = device_of(json_string_value(json_object_get(line, "dev")), &call.minor);
+	call.file = (uint32_t)number(line, "fd") + 1;
 	r->recorded = (int)json_integer_value(json_object_get(line, "ret"));
 	r->request = call.request;
 	r->params_address = 0;
@@ -223,9 +226,14 @@ static void replay_ioctl(struct replay *r, json_t *line)
 	    r->in.size >= CONTROL_PARAMS + 8)
 		r->params_address = get_u64(r->in.bytes, CONTROL_PARAMS);
 	r->calls++;
+	memcpy(before, r->handle.ledger->events, sizeof(before));
 	engine_ioctl(&r->engine, &r->port, &call, &value);
 	if (r->incomplete)
 		r->skipped++;
+	else if (r->verbose && memcmp(before, r->handle.ledger->events, sizeof(before)))
+		fprintf(stderr, "fracgpu-replay: call %lu (0x%08x, command 0x%08x) was not let through: %d\n", r->calls,
+			call.request, nr == NV_ESC_RM_CONTROL && r->in.present ? get_u32(r->in.bytes, CONTROL_COMMAND) : 0,
+			value);
 	if (call.device == ABI_DEV_CTL && nr == NV_ESC_RM_CONTROL && note_free(r))
 		print_state(r);
 }
@@ -244,6 +252,7 @@ static void replay_line(struct replay *r, json_t *line)
 		replay_ioctl(r, line);
 	} else if (op && !strcmp(op, "mmap")) {
 		call.device = device_of(json_string_value(json_object_get(line, "dev")), &call.minor);
+		call.file = (uint32_t)number(line, "fd") + 1;
 		if (call.device == ABI_DEV_UVM && r->pool_pending)
 			r->pool_pending = false;
 		else
@@ -323,6 +332,7 @@ static const char usage[] =
 	"\n"
 	"  --memory SIZE     the limit, such as 8GiB (default: none)\n"
 	"  --driver VERSION  of the driver that was recorded (default: 580.159.04)\n"
+	"  --verbose         also tell each call that was refused, on standard error\n"
 	"  --help            this text\n";
 
 int main(int argc, char **argv)
@@ -330,11 +340,13 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "memory", required_argument, NULL, 'm' },
 		{ "driver", required_argument, NULL, 'd' },
+		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	const char *driver = "580.159.04";
 	uint64_t limit = UINT64_C(1) << 50;
+	bool verbose = false;
 	struct replay *r;
 	int option, result;
 
@@ -348,6 +360,9 @@ int main(int argc, char **argv)
 			break;
 		case 'd':
 			driver = optarg;
+			break;
+		case 'v':
+			verbose = true;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -363,6 +378,7 @@ int main(int argc, char **argv)
 	r = calloc(1, sizeof(*r));
 	if (!r || replay_start(r, driver, limit))
 		return 1;
+	r->verbose = verbose;
 	result = replay_file(r, argv[optind]);
 	ledger_close(&r->handle);
 	free(r);

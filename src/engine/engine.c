@@ -349,7 +349,7 @@ static bool is_pool(struct op *op, uint64_t address, uint64_t length)
 
 	ledger_lock(ledger, &saved);
 	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, address);
-	passes = range && range->handle == RANGE_POOL && slot->uvm_files == 1 && range->length == length &&
+	passes = range && range->handle == RANGE_POOL && op_follows_uvm(op) && range->length == length &&
 		 length <= POOLS_MAX_BYTES - slot->pool_bytes &&
 		 length <= less_u64(SLICE_POOLS_MAX_BYTES, slice_pool_bytes(ledger->ledger));
 	if (passes) {

@@ -24,6 +24,7 @@ struct call {
 	uint32_t request;	/* low 32 bits: all that the driver looks at */
 	uint64_t argument;	/* address in the caller */
 	uint16_t owner;		/* ledger slot of the calling process */
+	uint32_t file;		/* on nvidia-uvm: two calls of an owner with one number are on one open file; 0: not known */
 };
 
 /* What a door gives the engine. All return 0 or a positive value, or negative errno. */
@@ -44,6 +45,9 @@ struct port {
 	 * go on in the caller. */
 	int (*borrow)(struct port *port, int fd);
 	void (*give_back)(struct port *port, int fd);
+
+	/* As real(), on a descriptor from borrow(). NULL where real() is made by the caller itself, in its own process. */
+	int (*real_on)(struct port *port, int fd, uint32_t request, void *argument);
 
 	/* Whether a pid, as the driver's answers to this call name it, is a process of the slice. May be NULL: nobody. */
 	bool (*is_ours)(struct port *port, uint32_t pid);

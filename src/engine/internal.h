@@ -88,6 +88,9 @@ uint64_t op_view(struct op *op, uint16_t gpu, enum view_figure figure, uint64_t 
 /* Which of the slice's GPUs an object hangs on; an unknown object counts as on the only GPU of a slice of one. */
 bool op_object_gpu(struct op *op, uint32_t client, uint32_t object, uint16_t *ret_gpu);
 
+/* Whether the call is on the owner's only UVM file that has ranges: then what is mapped in it can be followed. */
+bool op_follows_uvm(const struct op *op);
+
 /* Calls by kind. */
 struct answer rm_call_alloc(struct op *op);
 struct answer rm_call_free(struct op *op);

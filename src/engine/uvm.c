@@ -26,13 +26,40 @@ static struct answer uvm_initialize(struct op *op)
 	return op_original(op);
 }
 
-/* Ranges and mappings are booked to a process, not to its UVM file, which no door can tell from another. Real programs
- * have one. A process with none of its own would use somebody else's file, which keeps the memory when the process
- * ends: refused. One with several gets nothing back by unmapping, and no pool passes: what is gone in one file may
- * stand in another. */
+/* Ranges and mappings are booked to a process. One without a UVM file of its own would use somebody else's, which keeps
+ * the memory when the process ends: refused. */
 static uint32_t uvm_files(const struct op *op)
 {
 	return __atomic_load_n(&op->engine->ledger->ledger->slots[op->call->owner].uvm_files, __ATOMIC_SEQ_CST);
+}
+
+/* PyTorch starts two UVM address spaces and uses one (measured). A process that has ranges in several gets nothing back
+ * by unmapping, and no pool passes: what is gone in one file may stand in another. */
+enum { ONLY_FILE = 1 };
+static const uint32_t several_files = UINT32_MAX;
+
+static uint32_t file_of(const struct op *op)
+{
+	if (op->call->file)
+		return op->call->file;
+	return uvm_files(op) == 1 ? ONLY_FILE : several_files;
+}
+
+bool op_follows_uvm(const struct op *op)
+{
+	uint32_t known = __atomic_load_n(&op->engine->ledger->ledger->slots[op->call->owner].uvm_file, __ATOMIC_SEQ_CST);
+
+	return known != several_files && known == file_of(op);
+}
+
+/* The call makes a range, or something in one. */
+static void claim_file(struct op *op)
+{
+	uint32_t *known = &op->engine->ledger->ledger->slots[op->call->owner].uvm_file;
+	uint32_t file = file_of(op), none = 0;
+
+	if (!__atomic_compare_exchange_n(known, &none, file, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) && none != file)
+		__atomic_store_n(known, several_files, __ATOMIC_SEQ_CST);
 }
 
 static struct answer refuse_no_file(struct op *op, uint8_t *params, size_t size, size_t status)
@@ -88,7 +115,7 @@ static void drop_mappings(struct op *op, uint32_t gpu, uint64_t base, uint64_t l
 	struct ledger_handle *ledger = op->engine->ledger;
 	sigset_t saved;
 
-	if (uvm_files(op) != 1)
+	if (!op_follows_uvm(op))
 		return;
 	ledger_lock(ledger, &saved);
 	account_unmap(op->account, HOLD_MAPPING, op->call->owner, mapping_key(gpu, base), length);
@@ -117,10 +144,51 @@ static void hold_mappings(struct op *op, const uint8_t *params, const struct boo
 		drop_mappings(op, gpu, base, hold.length);
 		hold.address = mapping_key(gpu, base);
 		/* beside what another file may have there: the pin's address is nobody's, and this one neither */
-		if (uvm_files(op) != 1)
+		if (!op_follows_uvm(op))
 			hold.address = mapping_key(gpu, booking->pin) | UINT64_C(3) << 62;
 		op_note(op, &hold);
 	}
+}
+
+/* UVM takes the memory with a client of the kernel's, which may what the process that calls may: by default take from
+ * clients of that process alone (rmapi/client_resource.c; measured: 0x1b from a supervisor). Where we call from another
+ * process, the object is shared with our user for the time of the call. RM_SHARE is refused where the descriptor is not
+ * the client's, so nothing is shared then. */
+static void share(struct op *op, const uint8_t *params, bool on)
+{
+	enum { SIZE = 24, CLIENT = 0, OBJECT = 4, MASK = 12, TYPE = 16, ACTION = 18, USER = 2, REVOKE = 1, COMPOSE = 4, DUP = 1 };
+	const struct abi_layout *layout = &op->engine->layout;
+	uint32_t where = layout->uvm_map_external_client;
+	uint8_t args[SIZE] = { [TYPE] = USER, [ACTION] = on ? COMPOSE : COMPOSE | REVOKE };
+	int file;
+
+	if (!op->port->real_on || !op->port->borrow)
+		return;
+	put_u32(args, CLIENT, get_u32(params, where));
+	put_u32(args, OBJECT, get_u32(params, layout->uvm_map_external_memory));
+	put_u32(args, MASK, DUP);
+	file = op->port->borrow(op->port, (int)get_u32(params, where - 4u));	/* rmCtrlFd */
+	if (file < 0)
+		return;
+	op->port->real_on(op->port, file, abi_request(NV_ESC_RM_SHARE, SIZE), args);
+	op->port->give_back(op->port, file);
+}
+
+/* Another thread that maps the same object may end its share under our call. */
+static int run_map(struct op *op, uint8_t *params)
+{
+	enum { TRIES = 4 };
+	size_t status = op->engine->layout.uvm_map_external_status;
+	int value = 0;
+
+	for (int i = 0; i < TRIES; i++) {
+		share(op, params, true);
+		value = op->port->real(op->port, op->call->request, params);
+		share(op, params, false);
+		if (!op->port->real_on || value < 0 || get_u32(params, status) != NV_ERR_INSUFFICIENT_PERMISSIONS)
+			break;
+	}
+	return value;
 }
 
 /* A mapping keeps the memory when its object is freed: UVM dups it into a client of its own, named by the parameters
@@ -142,7 +210,8 @@ static struct answer uvm_map_external(struct op *op)
 		    get_u32(params, layout->uvm_map_external_memory), &booking, &source))
 		return op_refuse(op, params, size, layout->uvm_map_external_status, NV_ERR_INSUFFICIENT_RESOURCES,
 				 LEDGER_REFUSED_FULL);
-	value = op->port->real(op->port, op->call->request, params);
+	claim_file(op);
+	value = run_map(op, params);
 	if (booking.charge && value >= 0 && get_u32(params, layout->uvm_map_external_status) == NV_OK)
 		hold_mappings(op, params, &booking, source.gpu);
 	op_unbook(op, &booking);
@@ -173,7 +242,7 @@ static void drop_range(struct op *op, uint64_t base)
 	sigset_t saved;
 	uint32_t gpu;
 
-	if (uvm_files(op) != 1)
+	if (!op_follows_uvm(op))
 		return;
 	ledger_lock(ledger, &saved);
 	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, base);
@@ -231,6 +300,7 @@ static struct answer uvm_new_range(struct op *op, size_t size, size_t status, ui
 		return op_answer(-EFAULT);
 	if (!uvm_files(op))
 		return refuse_no_file(op, params, size, status);
+	claim_file(op);
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, status) == NV_OK) {
 		hold = range_hold(HOLD_RANGE, params);

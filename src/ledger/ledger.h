@@ -23,7 +23,7 @@
 #include "policy/account.h"
 
 enum {
-	LEDGER_VERSION = 1,
+	LEDGER_VERSION = 2,
 	LEDGER_SLOTS = 1024,
 	LEDGER_NAME = 64,
 	LEDGER_OFD_BYTE = 0x10000,	/* byte ranges that are locked, beyond any data use */
@@ -55,6 +55,8 @@ struct ledger_slot {
 	uint32_t generation;	/* counts up each time the slot is taken */
 	uint32_t pool_bytes;	/* semaphore pools it mapped so far: host memory, passed up to a bound */
 	uint32_t uvm_files;	/* UVM address spaces it started so far */
+	uint32_t uvm_file;	/* the one that has ranges, as its door numbers them; 0: none yet; UINT32_MAX: several */
+	uint32_t reserved;
 	char name[16];		/* comm */
 };
 

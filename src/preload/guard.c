@@ -197,6 +197,32 @@ static void note_call(const struct call *call, int value)
 	debug_write(&line);
 }
 
+/* What descriptors were seen to be: kind and minor, 0 for unknown. A descriptor may come to be another file behind our back
+ * (dup2(), close_range()), so this is believed for requests alone that only the same kind of file understands: any other file
+ * answers such a call as it would have without us. */
+enum { FDS_SEEN = 1024, SEEN_MINOR_SHIFT = 4 };
+
+static uint16_t fds_seen[FDS_SEEN];
+
+/* UVM files have numbers of their own, since a descriptor's comes again when it was closed. */
+static uint16_t uvm_files[FDS_SEEN], uvm_file_count;
+
+static uint32_t uvm_file(int fd)
+{
+	uint16_t number, none = 0;
+
+	if (fd < 0 || fd >= FDS_SEEN)
+		return 0;
+	number = __atomic_load_n(&uvm_files[fd], __ATOMIC_RELAXED);
+	if (number)
+		return number;
+	number = __atomic_add_fetch(&uvm_file_count, 1, __ATOMIC_RELAXED);
+	/* 0 after 65535 files: not known */
+	if (!number || __atomic_compare_exchange_n(&uvm_files[fd], &none, number, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return number;
+	return none;
+}
+
 static long judge_ioctl(const struct device *device, int fd, unsigned long request, void *argument)
 {
 	struct call call = {
@@ -216,18 +242,13 @@ static long judge_ioctl(const struct device *device, int fd, unsigned long reque
 	door.request = request;
 	door.argument = argument;
 	call.owner = door.owner;
+	if (device->kind == ABI_DEV_UVM)
+		call.file = uvm_file(fd);
 	if (engine_ioctl(&slice.engine, &door.port, &call, &value) == ENGINE_CONTINUE)
 		value = port_original(&door.port);
 	note_call(&call, value);
 	return value;
 }
-
-/* What descriptors were seen to be: kind and minor, 0 for unknown. A descriptor may come to be another file behind our back
- * (dup2(), close_range()), so this is believed for requests alone that only the same kind of file understands: any other file
- * answers such a call as it would have without us. */
-enum { FDS_SEEN = 1024, SEEN_MINOR_SHIFT = 4 };
-
-static uint16_t fds_seen[FDS_SEEN];
 
 static bool is_theirs_alone(enum abi_device kind, unsigned long request)
 {
@@ -255,8 +276,10 @@ static bool find_device(int fd, unsigned long request, struct device *ret)
 
 void guard_forget(int fd)
 {
-	if (fd >= 0 && fd < FDS_SEEN && __atomic_load_n(&fds_seen[fd], __ATOMIC_RELAXED))
-		__atomic_store_n(&fds_seen[fd], 0, __ATOMIC_RELAXED);
+	if (fd < 0 || fd >= FDS_SEEN || !__atomic_load_n(&fds_seen[fd], __ATOMIC_RELAXED))
+		return;
+	__atomic_store_n(&fds_seen[fd], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&uvm_files[fd], 0, __ATOMIC_RELAXED);
 }
 
 long guard_ioctl(int fd, unsigned long request, void *argument)
@@ -294,7 +317,7 @@ static long take_place(uint64_t place, size_t length, int flags, bool *ret_was_f
 static long map_managed(const struct device *device, struct door *door, size_t length, int prot, int flags,
 			int fd, uint64_t place)
 {
-	struct call call = { .device = device->kind, .minor = device->minor, .owner = door->owner };
+	struct call call = { .device = device->kind, .minor = device->minor, .owner = door->owner, .file = uvm_file(fd) };
 	bool was_free;
 	long where = take_place(place, length, flags, &was_free);
 	int r;

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -217,6 +219,7 @@ static int enter(struct processes *ps, struct caller *c, uint64_t start_time, co
 		.pid = c->pid,
 		.start_time = start_time,
 		.pidfd = c->pidfd,
+		.uvm_copy = -1,
 		.slot = (uint16_t)slot,
 		.refs = 1,
 	};
@@ -264,8 +267,35 @@ bool processes_has(struct processes *ps, pid_t pid)
 	return found;
 }
 
+uint32_t process_uvm_file(struct process *p, int file, bool makes_range)
+{
+	enum { OURS = 1, ANOTHER = 2 };
+	long order;
+
+	if (p->is_dead)
+		return ANOTHER;
+	if (p->uvm_copy < 0 && !makes_range)
+		return ANOTHER;
+	if (p->uvm_copy < 0) {
+		p->uvm_copy = fcntl(file, F_DUPFD_CLOEXEC, 0);
+		return p->uvm_copy < 0 ? 0 : OURS;
+	}
+	order = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, p->uvm_copy, file);
+	if (order < 0)
+		return 0;
+	return order == 0 ? OURS : ANOTHER;
+}
+
+void process_let_go(struct process *p)
+{
+	if (p->uvm_copy >= 0)
+		close(p->uvm_copy);
+	p->uvm_copy = -1;
+}
+
 void process_free(struct processes *ps, struct process *p)
 {
+	process_let_go(p);
 	close(p->pidfd);	/* leaves the epoll set by itself */
 	p->used = false;
 }

@@ -30,6 +30,7 @@ struct process {
 	bool used;
 	bool is_dead;		/* seen dead; still here: the driver holds memory for it */
 	bool has_uvm;		/* made an address space of nvidia-uvm its own (UVM_INITIALIZE) */
+	int uvm_copy;		/* of the file that has its ranges, while it lives; -1: none yet */
 	pid_t pid;
 	uint64_t start_time;
 	int pidfd;
@@ -83,6 +84,13 @@ bool processes_has(struct processes *ps, pid_t pid);
 void process_booked(struct process *p, pid_t tid, uint64_t start, uint64_t length);
 void process_settled(struct process *p, pid_t tid);
 bool process_is_recent(const struct process *p, uint64_t start, uint64_t end);
+
+/* Which of its UVM files a process calls on: 1 for the one that has its ranges, which this call (makes_range) may make it,
+ * 2 for any other; 0: cannot tell. We hold a copy, so that no other file can pass for it. Under the lock. */
+uint32_t process_uvm_file(struct process *p, int file, bool makes_range);
+
+/* Let go of what we hold: what is left of its memory is then the driver's to free. Under the lock. */
+void process_let_go(struct process *p);
 
 /* Free an entry whose holds are dropped. Under the lock, refs 0. */
 void process_free(struct processes *ps, struct process *p);

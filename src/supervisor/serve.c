@@ -69,6 +69,13 @@ static int door_real(struct port *port, uint32_t request, void *argument)
 	return value < 0 ? -errno : value;
 }
 
+static int door_real_on(struct port *port, int fd, uint32_t request, void *argument)
+{
+	int value = ioctl(fd, (unsigned long)request, argument);
+
+	return value < 0 ? -errno : value;
+}
+
 static int door_borrow(struct port *port, int fd)
 {
 	struct door *d = door_of(port);
@@ -190,13 +197,19 @@ static uint16_t uvm_owner(struct supervisor *s, const struct process *caller, in
 	return owner;
 }
 
+static bool makes_range(uint32_t request)
+{
+	return request == UVM_CREATE_EXTERNAL_RANGE || request == UVM_ALLOC_SEMAPHORE_POOL ||
+	       request == UVM_MAP_EXTERNAL_ALLOCATION;
+}
+
 static void judge_device(const struct serving *serving, const struct seccomp_notif *n, const struct filter_args *args,
 			 struct caller *caller, const struct device *device, int file, struct seccomp_notif_resp *r)
 {
 	struct supervisor *s = serving->supervisor;
 	struct door d = {
 		.port = { .read = door_read, .write = door_write, .real = door_real, .borrow = door_borrow,
-			  .give_back = door_give_back, .is_ours = door_is_ours, .reclaim = door_reclaim },
+			  .give_back = door_give_back, .real_on = door_real_on, .is_ours = door_is_ours, .reclaim = door_reclaim },
 		.supervisor = s,
 		.caller = caller,
 		.listener = serving->listener,
@@ -219,6 +232,8 @@ static void judge_device(const struct serving *serving, const struct seccomp_not
 	if (args->request == UVM_INITIALIZE && device->kind == ABI_DEV_UVM)
 		caller->process->has_uvm = true;
 	is_foreign = device->kind == ABI_DEV_UVM && !caller->process->has_uvm;
+	if (device->kind == ABI_DEV_UVM && !is_foreign)
+		call.file = process_uvm_file(caller->process, file, args->call == FILTER_IOCTL && makes_range(args->request));
 	pthread_mutex_unlock(&s->processes.lock);
 	if (is_foreign)
 		call.owner = uvm_owner(s, caller->process, file);

@@ -219,8 +219,10 @@ static struct process *take(struct supervisor *s, uint32_t index, bool *ret_dead
 	if (!p->used) {
 		p = NULL;
 	} else {
-		if (!p->is_dead && process_has_ended(p))
+		if (!p->is_dead && process_has_ended(p)) {
 			p->is_dead = true;
+			process_let_go(p);
+		}
 		*ret_dead = p->is_dead;
 		if (p->is_dead && p->refs)
 			p = NULL;

@@ -17,6 +17,7 @@
 
 #include "abi/calls.h"
 #include "base/bytes.h"
+#include "rm/version.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -110,26 +111,16 @@ void trace_phase(const char *name)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Layouts by the driver's version, where it can be read; those of 580 otherwise. */
+/* Layouts by the driver's version, where it can be told; those of 580 otherwise. */
 static void learn_layout(void)
 {
-	static const char before[] = "Kernel Module";
 	struct abi_version version;
-	char text[512] = "";
-	const char *found;
-	int fd = open("/proc/driver/nvidia/version", O_RDONLY | O_CLOEXEC);
+	struct error err;
+	char text[32];
 
-	if (fd >= 0) {
-		if (read(fd, text, sizeof(text) - 1) < 0)
-			text[0] = '\0';
-		close(fd);
-	}
-	found = strstr(text, before);
-	found = found ? strpbrk(found, "0123456789") : NULL;
-	if (found)
-		memmove(text, found, strlen(found) + 1);
-	text[strspn(text, "0123456789.")] = '\0';
-	if (abi_version_parse(found ? text : "580.159.04", &version) == 0)
+	if (rm_version_find(-1, text, &err) < 0)
+		memcpy(text, "580.159.04", sizeof("580.159.04"));
+	if (abi_version_parse(text, &version) == 0)
 		abi_layout_find(version, &layout);
 }
 

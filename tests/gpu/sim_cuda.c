@@ -15,7 +15,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { THINGS = 1 << 16, NOT_INITIALIZED = 3, INVALID_VALUE = 1, UNKNOWN = 999 };
+enum { THINGS = 1 << 16, NOT_INITIALIZED = 3, INVALID_VALUE = 1, NO_DEVICE = 100, UNKNOWN = 999 };
 
 #define FIRST_PLACE (UINT64_C(1) << 44)
 
@@ -178,17 +178,33 @@ int sim_device_total(size_t *bytes, int device)
 	return as_cuda(r);
 }
 
+/* libcuda takes any refusal of the page that the driver shares for a missing GPU (measured with 580.159.04). */
+static bool has_shared_page(void)
+{
+	enum { RM_USER_SHARED_DATA = 0xde };
+	uint8_t params[8] = { 0 };
+	uint32_t page = 0;
+	int r = test_rm_alloc(&rm, rm.client, rm.subdevice, &page, RM_USER_SHARED_DATA, params);
+
+	return r == NV_OK;
+}
+
 int sim_context_retain(void **context, int device)
 {
 	uint64_t buffers = 16 << 20;
 	uint32_t group = 0, channel = 0;
+	struct test_rm other;
 	int r;
 
 	*context = &rm;
 	if (is_started)
 		return 0;
 	r = test_rm_open(&rm, (uint32_t)device);
+	if (r == 0 && !has_shared_page())
+		return NO_DEVICE;
 	r = r ? r : test_uvm_open(&rm);
+	other = rm;		/* a second address space, unused: PyTorch does so */
+	r = r ? r : test_uvm_open(&other);
 	r = r ? r : test_rm_vidmem(&rm, &buffers, NULL);
 	r = r ? r : test_rm_group(&rm, &group);
 	r = r ? r : test_rm_channel(&rm, group, &channel, 0);

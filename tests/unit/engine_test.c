@@ -24,6 +24,7 @@ struct bench {
 	struct engine engine;
 	struct ledger_handle handle;
 	struct call call;
+	uint32_t file;			/* which UVM file is called on; 0: the door cannot tell */
 	bool in_caller;			/* original() works, as in the preload door */
 	uint32_t driver_status;		/* what the driver answers */
 	uint64_t driver_rounds;		/* sizes are rounded up to this */
@@ -128,7 +129,12 @@ static uint64_t used(struct bench *b)
 static int run(struct bench *b, enum abi_device device, uint32_t request, void *argument,
 	       enum engine_verdict *ret_verdict)
 {
-	const struct call call = { .device = device, .request = request, .argument = (uint64_t)(uintptr_t)argument };
+	const struct call call = {
+		.device = device,
+		.request = request,
+		.argument = (uint64_t)(uintptr_t)argument,
+		.file = device == ABI_DEV_UVM ? b->file : 0,
+	};
 	enum engine_verdict verdict;
 	int value = 0;
 
@@ -415,6 +421,35 @@ static void second_file_gives_nothing_back(void **state)
 	assert_int_equal(used(b), 32 * MIB);
 }
 
+/* As PyTorch does: the second address space stays empty. */
+static void empty_second_file_changes_nothing(void **state)
+{
+	struct bench *b = *state;
+	uint8_t init[UVM_INITIALIZE_SIZE] = { 0 };
+	const uint64_t at = 0x100000000u;
+
+	b->file = 7;
+	assert_int_equal(vidmem(b, 1, 10 * MIB), NV_OK);
+	map_external(b, at, 1);
+	b->file = 8;
+	assert_int_equal(run(b, ABI_DEV_UVM, UVM_INITIALIZE, init, NULL), 0);
+	uvm_free(b, at);	/* nothing there in this file */
+	b->file = 7;
+	free_object(b, 1);
+	assert_int_equal(used(b), 10 * MIB);
+	uvm_free(b, at);
+	assert_int_equal(used(b), 0);
+	/* with something in both, nothing is believed any more */
+	assert_int_equal(vidmem(b, 1, 10 * MIB), NV_OK);
+	b->file = 8;
+	map_external(b, at, 1);
+	free_object(b, 1);
+	uvm_free(b, at);
+	b->file = 7;
+	uvm_free(b, at);
+	assert_int_equal(used(b), 10 * MIB);
+}
+
 static void file_of_another_is_refused(void **state)
 {
 	struct bench *b = *state;
@@ -602,7 +637,7 @@ static void refused_calls(void **state)
 {
 	struct bench *b = *state;
 	uint8_t argument[4096] = { 0 }, params[512] = { 0 };
-	const uint32_t classes[] = { 0x3f, 0x81, 0x82, 0x83, 0xc2, 0xde, 0xb1, 0xfd, 0xf8, 0xe0, 0x7fff };
+	const uint32_t classes[] = { 0x3f, 0x81, 0x82, 0x83, 0xc2, 0xb1, 0xfd, 0xf8, 0xe0, 0x7fff };
 	size_t i;
 
 	for (i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
@@ -749,6 +784,7 @@ int main(void)
 		CASE(mapping_cut_keeps_memory),
 		CASE(mappings_of_gpus_are_apart),
 		CASE(second_file_gives_nothing_back),
+		CASE(empty_second_file_changes_nothing),
 		CASE(file_of_another_is_refused),
 		CASE(groups_beyond_two_contexts_are_booked),
 		CASE(pools_pass_once),
