@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the measurements share: the ways to run a program, interleaved rounds, medians, stored results."""
 import datetime
+import functools
 import json
 import os
 import pathlib
@@ -14,12 +15,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIM_STATE = pathlib.Path("/dev/fracgpu-sim-state")
 
 
-def arguments(parser):
+def arguments(parser, **defaults):
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build directory, or folder made by tests/gpu/pack")
     parser.add_argument("--out", type=pathlib.Path, help="file for the result (default: bench/results/WHAT-CARD-DRIVER-DATE.json)")
-    parser.add_argument("--rounds", type=int, default=7, help="of each way, interleaved (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="of each way, interleaved (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=8128, metavar="MIB", help="of the slices (default: 8128)")
     parser.add_argument("--sim", action="store_true", help="on the simulator")
+    parser.set_defaults(**defaults)
     options = parser.parse_args()
     options.build = options.build.resolve()
     if options.sim and not SIM_STATE.exists():
@@ -35,6 +37,13 @@ def find(build, *places):
     sys.exit(f"{places[-1]} is not in {build}")
 
 
+@functools.cache
+def has_torch():
+    """Whether there is a PyTorch that can use the GPU."""
+    return not SIM_STATE.exists() and subprocess.run(
+        [sys.executable, "-c", "import torch; torch.cuda.init()"], capture_output=True, check=False).returncode == 0
+
+
 class Ways:
     """How a program is run: without a limiter, behind each door, with a peer's library."""
 
@@ -47,17 +56,21 @@ class Ways:
             cuda = pathlib.Path(find(options.build, "lib/sim/libcuda.so.1", "tests/gpu/libcuda.so.1")).parent
             os.environ["LD_LIBRARY_PATH"] = f"{cuda}:{os.environ.get('LD_LIBRARY_PATH', '')}"
 
-    def command(self, way, *words):
+    def command(self, way, *words, options=()):
+        """options: more of fracgpu run."""
         if way in ("none", "peer"):
             return list(words)
-        return [self.fracgpu, "run", "--door", way, "--memory", f"{self.options.limit}MiB", "--", *words]
+        return [self.fracgpu, "run", "--door", way, "--memory", f"{self.options.limit}MiB", *options, "--", *words]
 
-    def environment(self, way):
+    def environment(self, way, percent=None):
+        """percent: of GPU time, for a peer, which is told by variables."""
         env = dict(os.environ)
         if way == "peer":  # HAMi-core's variables, by its README
             pathlib.Path("/tmp/vgpulock").mkdir(exist_ok=True)
             pathlib.Path("/tmp/cudevshr.cache").unlink(missing_ok=True)
             env.update(LD_PRELOAD=self.peer, CUDA_DEVICE_MEMORY_LIMIT=f"{self.options.limit}m", LIBCUDA_LOG_LEVEL="0")
+            if percent:
+                env["CUDA_DEVICE_SM_LIMIT"] = str(percent)
         return env
 
     def run(self, way, *words, timeout=120):
@@ -99,6 +112,7 @@ def medians(results, key):
     return figures
 
 
+@functools.cache
 def machine(ways):
     """Card and driver as fracgpu doctor tells them."""
     done = subprocess.run([ways.fracgpu, "doctor", "--json"], capture_output=True, text=True, timeout=120, check=False)
@@ -110,6 +124,7 @@ def machine(ways):
 
 
 def store(what, options, ways, result):
+    """Returns where it was stored. May be called again with more."""
     card, driver = machine(ways)
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     whole = {
@@ -121,7 +136,7 @@ def store(what, options, ways, result):
     out = options.out or ROOT / "bench/results" / f"{what}-{card}-{driver}-{whole['date']}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(whole, indent=1) + "\n")
-    print(f"\n{out}")
+    return out
 
 
 def table(ways, rows):

@@ -9,9 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CUDA_SUCCESS = 0, CUDA_ERROR_OUT_OF_MEMORY = 2, CUDA_ERROR_NOT_SUPPORTED = 801 };
+enum { CUDA_SUCCESS = 0, CUDA_ERROR_OUT_OF_MEMORY = 2, CUDA_ERROR_NOT_READY = 600, CUDA_ERROR_NOT_SUPPORTED = 801 };
 enum { CU_MEM_ATTACH_GLOBAL = 1, CU_AD_FORMAT_FLOAT = 0x20, CU_HANDLE_POSIX_FD = 1 };
 enum { CU_POOL_RELEASE_THRESHOLD = 4, CU_IPC_LAZY_PEER_ACCESS = 1 };
+enum { CU_ATTRIBUTE_MULTIPROCESSORS = 16, CU_EVENT_DISABLE_TIMING = 2, CU_CAPTURE_GLOBAL = 0 };
 
 struct cu_location {
 	int type;	/* 1: a device */
@@ -75,6 +76,7 @@ _Static_assert(sizeof(struct cu_alloc_node) == 120, "CUDA_MEM_ALLOC_NODE_PARAMS"
 	F(device_get, "cuDeviceGet", (int *device, int ordinal))                                                  \
 	F(device_name, "cuDeviceGetName", (char *name, int size, int device))                                     \
 	F(device_total, "cuDeviceTotalMem_v2", (size_t *bytes, int device))                                       \
+	F(device_attribute, "cuDeviceGetAttribute", (int *value, int attribute, int device))                      \
 	F(context_retain, "cuDevicePrimaryCtxRetain", (void **context, int device))                               \
 	F(context_set, "cuCtxSetCurrent", (void *context))                                                        \
 	F(synchronize, "cuCtxSynchronize", (void))                                                                \
@@ -95,6 +97,11 @@ _Static_assert(sizeof(struct cu_alloc_node) == 120, "CUDA_MEM_ALLOC_NODE_PARAMS"
 	F(pool_trim, "cuMemPoolTrimTo", (void *pool, size_t bytes))                                               \
 	F(stream_create, "cuStreamCreate", (void **stream, unsigned int flags))                                   \
 	F(stream_synchronize, "cuStreamSynchronize", (void *stream))                                              \
+	F(event_create, "cuEventCreate", (void **event, unsigned int flags))                                      \
+	F(event_record, "cuEventRecord", (void *event, void *stream))                                             \
+	F(event_query, "cuEventQuery", (void *event))                                                             \
+	F(capture_begin, "cuStreamBeginCapture_v2", (void *stream, int mode))                                     \
+	F(capture_end, "cuStreamEndCapture", (void *stream, void **graph))                                        \
 	F(vmm_create, "cuMemCreate",                                                                              \
 	  (uint64_t *handle, size_t bytes, const struct cu_allocation_prop *prop, unsigned long long flags))      \
 	F(vmm_release, "cuMemRelease", (uint64_t handle))                                                         \
@@ -129,9 +136,14 @@ _Static_assert(sizeof(struct cu_alloc_node) == 120, "CUDA_MEM_ALLOC_NODE_PARAMS"
 	F(graph_trim, "cuDeviceGraphMemTrim", (int device))                                                       \
 	F(module_load, "cuModuleLoadData", (void **module, const void *image))                                    \
 	F(module_function, "cuModuleGetFunction", (void **function, void *module, const char *name))              \
+	F(occupancy, "cuOccupancyMaxActiveBlocksPerMultiprocessor",                                               \
+	  (int *blocks, void *function, int threads, size_t shared))                                              \
 	F(launch, "cuLaunchKernel",                                                                               \
 	  (void *function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,   \
-	   unsigned int bz, unsigned int shared, void *stream, void **params, void **extra))
+	   unsigned int bz, unsigned int shared, void *stream, void **params, void **extra))                      \
+	F(launch_together, "cuLaunchCooperativeKernel",                                                           \
+	  (void *function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,   \
+	   unsigned int bz, unsigned int shared, void *stream, void **params))
 
 struct cuda {
 #define CUDA_MEMBER(name, symbol, arguments) int(*name) arguments;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A libcuda.so.1 for the simulator: the functions of gpu/cuda.h by the driver calls that the real one makes for them, so that
- * tests/gpu/run and bench/memory can be tried without a GPU. Kernels do nothing, pools keep nothing. */
+ * tests/gpu/run, bench/memory and bench/compute can be tried without a GPU. Pools keep nothing. Kernels do nothing but take
+ * the time that gpu-load's would, on a GPU that each process has for itself, whatever its slice may use. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gpu/cuda.h"
@@ -17,6 +19,7 @@
 
 enum { THINGS = 1 << 16, NOT_INITIALIZED = 3, INVALID_VALUE = 1, NO_DEVICE = 100, UNKNOWN = 999 };
 
+#define NS_OF_ITERATION 40	/* of a loop of gpu-load's kernels */
 #define FIRST_PLACE (UINT64_C(1) << 44)
 
 /* Memory by address or by handle, which is the same here; graphs and arrays too. */
@@ -27,12 +30,48 @@ struct thing {
 	void *managed;
 	uint64_t node_bytes;	/* of a graph */
 	uint64_t *node_address;
+	uint64_t kernels_ns;	/* of a graph */
 };
 
 static struct test_rm rm;
 static struct thing things[THINGS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool is_started;
+static uint64_t idle_at_ns;	/* when the last kernel ends */
+static bool is_capturing;
+static uint64_t captured_ns;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static int take_time(uint64_t ns)
+{
+	pthread_mutex_lock(&lock);
+	if (is_capturing) {
+		captured_ns += ns;
+	} else {
+		uint64_t now = now_ns();
+
+		idle_at_ns = (idle_at_ns > now ? idle_at_ns : now) + ns;
+	}
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+static int wait_for_kernels(void)
+{
+	struct timespec t = { .tv_sec = (time_t)(idle_at_ns / 1000000000),
+			      .tv_nsec = (long)(idle_at_ns % 1000000000) };
+
+	while (idle_at_ns > now_ns() && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+		;
+	return 0;
+}
 
 static int as_cuda(int status)
 {
@@ -189,6 +228,12 @@ static bool has_shared_page(void)
 	return r == NV_OK;
 }
 
+int sim_device_attribute(int *value, int attribute, int device)
+{
+	*value = attribute == CU_ATTRIBUTE_MULTIPROCESSORS ? 132 : 0;
+	return 0;
+}
+
 int sim_context_retain(void **context, int device)
 {
 	uint64_t buffers = 16 << 20;
@@ -219,7 +264,7 @@ int sim_context_set(void *context)
 
 int sim_synchronize(void)
 {
-	return 0;
+	return wait_for_kernels();
 }
 
 int sim_mem_info(size_t *left, size_t *total)
@@ -320,6 +365,45 @@ int sim_stream_create(void **stream, unsigned int flags)
 
 int sim_stream_synchronize(void *stream)
 {
+	return wait_for_kernels();
+}
+
+int sim_event_create(void **event, unsigned int flags)
+{
+	*event = calloc(1, sizeof(idle_at_ns));
+	return *event ? 0 : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+int sim_event_record(void *event, void *stream)
+{
+	memcpy(event, &idle_at_ns, sizeof(idle_at_ns));
+	return 0;
+}
+
+int sim_event_query(void *event)
+{
+	uint64_t at;
+
+	memcpy(&at, event, sizeof(at));
+	return at > now_ns() ? CUDA_ERROR_NOT_READY : 0;
+}
+
+int sim_capture_begin(void *stream, int mode)
+{
+	is_capturing = true;
+	captured_ns = 0;
+	return 0;
+}
+
+int sim_capture_end(void *stream, void **graph)
+{
+	struct thing *t = thing_new();
+
+	is_capturing = false;
+	*graph = t;
+	if (!t)
+		return UNKNOWN;
+	t->kernels_ns = captured_ns;
 	return 0;
 }
 
@@ -496,10 +580,13 @@ int sim_graph_exec_destroy(void *exec)
 int sim_graph_launch(void *exec, void *stream)
 {
 	const struct thing *t = exec;
-	struct thing *memory = thing_of(*t->node_address);
+	struct thing *memory = t->node_address ? thing_of(*t->node_address) : NULL;
 	uint64_t bytes = t->node_bytes;
-	int r = test_rm_vidmem(&rm, &bytes, &memory->object);
+	int r;
 
+	if (!memory)
+		return take_time(t->kernels_ns);
+	r = test_rm_vidmem(&rm, &bytes, &memory->object);
 	if (r == NV_OK)
 		r = map(memory, bytes);
 	if (r != NV_OK)
@@ -524,8 +611,24 @@ int sim_module_function(void **function, void *module, const char *name)
 	return 0;
 }
 
+int sim_occupancy(int *blocks, void *function, int threads, size_t shared)
+{
+	*blocks = 8;
+	return 0;
+}
+
 int sim_launch(void *function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,
 	       unsigned int bz, unsigned int shared, void *stream, void **params, void **extra)
 {
-	return 0;
+	uint32_t iterations = 0;
+
+	if (params)
+		memcpy(&iterations, params[1], sizeof(iterations));
+	return take_time((uint64_t)iterations * NS_OF_ITERATION);
+}
+
+int sim_launch_together(void *function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx,
+			unsigned int by, unsigned int bz, unsigned int shared, void *stream, void **params)
+{
+	return sim_launch(function, gx, gy, gz, bx, by, bz, shared, stream, params, NULL);
 }
