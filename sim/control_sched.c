@@ -124,6 +124,13 @@ static uint32_t channel_state(struct sim_control_call *call, void *params, uint3
 	return NV_OK;
 }
 
+/* The clock of context-switch records. */
+static uint32_t timer_get_time(struct sim_control_call *call, void *params, uint32_t size)
+{
+	put_u64(params, 0, sim_now_ns() + SIM_GPU_CLOCK_AHEAD_S * UINT64_C(1000000000));
+	return NV_OK;
+}
+
 static uint32_t admin_only(struct sim_control_call *call, void *params, uint32_t size)
 {
 	return sim_is_admin(call->pid) ? NV_ERR_NOT_SUPPORTED : NV_ERR_INSUFFICIENT_PERMISSIONS;
@@ -143,6 +150,7 @@ const struct sim_control sim_sched_controls[] = {
 	{ 0xa06c0110, 1, interleave, "NVA06C_MAKE_REALTIME" },
 	{ 0x208f0403, 16, channel_state, "NV208F_FIFO_GET_CHANNEL_STATE" },
 	/* context-switch records */
+	{ 0x20800403, 8, timer_get_time, "TIMER_GET_TIME" },
 	{ 0x20801238, 24, sim_events_bind, "GR_FECS_BIND_EVTBUF_FOR_UID_V2" },
 	{ 0x90cd0101, 8, sim_events_enable, "EVENT_BUFFER_ENABLE_EVENTS" },
 	{ 0x90cd0102, 8, sim_events_get, "EVENT_BUFFER_UPDATE_GET" },

@@ -94,7 +94,7 @@ struct sim_file {
 	uint64_t pid_start;		/* that process, and not a later one with its number */
 	struct sim_gpu *gpu;		/* the first registered: its managed memory counts here */
 	uint64_t managed_bytes;		/* when last looked */
-	struct sim_range *ranges, *mappings;
+	struct sim_range *ranges, *mappings, *pools;
 };
 
 struct sim {

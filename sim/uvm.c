@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "base/bytes.h"
+#include "base/sum.h"
 #include "sim/rm.h"
 
 enum {
@@ -65,6 +66,7 @@ void sim_uvm_drop(struct sim_file *file)
 {
 	ranges_drop(&file->mappings, 0, UINT64_MAX);
 	ranges_drop(&file->ranges, 0, UINT64_MAX);
+	ranges_drop(&file->pools, 0, UINT64_MAX);
 }
 
 static struct sim_range *range_around(struct sim_range *list, uint64_t base, uint64_t length)
@@ -179,6 +181,12 @@ static uint32_t uvm_free(struct uvm_call *c)
 		ranges_drop(&c->file->ranges, base, range->length);
 		return NV_OK;
 	}
+	for (range = c->file->pools; range; range = range->next) {
+		if (range->base != base)
+			continue;
+		ranges_drop(&c->file->pools, base, range->length);
+		return NV_OK;
+	}
 	return NV_ERR_INVALID_ADDRESS;
 }
 
@@ -239,6 +247,16 @@ static bool call_shape(const struct abi_layout *layout, const struct abi_row *ro
 	return false;
 }
 
+static uint32_t uvm_make_pool(struct uvm_call *c)
+{
+	uint64_t base = get_u64(c->params, UVM_RANGE_BASE);
+	uint64_t length = get_u64(c->params, UVM_RANGE_LENGTH);
+
+	if (!length || base % 4096 || length % 4096 || base + length < base)
+		return NV_ERR_INVALID_ADDRESS;
+	return range_add(&c->file->pools, base, length, NULL) ? NV_OK : NV_ERR_NO_MEMORY;
+}
+
 static uint32_t uvm_dispatch(struct uvm_call *c, uint32_t request)
 {
 	if (request == UVM_INITIALIZE)
@@ -258,6 +276,8 @@ static uint32_t uvm_dispatch(struct uvm_call *c, uint32_t request)
 		return uvm_unmap_external(c);
 	case UVM_FREE:
 		return uvm_free(c);
+	case UVM_ALLOC_SEMAPHORE_POOL:
+		return uvm_make_pool(c);
 	case UVM_PAGEABLE_MEM_ACCESS:
 		return uvm_pageable(c, 0);
 	case PAGEABLE_ON_GPU:
@@ -308,6 +328,16 @@ static bool is_first_of_process(struct sim *sim, const struct sim_file *file)
 	return other == file;
 }
 
+/* Pools are mapped as managed memory is, and lie in host memory. */
+static uint64_t pool_bytes(const struct sim_file *file)
+{
+	uint64_t sum = 0;
+
+	for (const struct sim_range *pool = file->pools; pool; pool = pool->next)
+		sum += pool->length;
+	return sum;
+}
+
 /* Nobody tells us of an mmap: what is mapped is looked up when somebody asks. */
 uint64_t sim_managed(struct sim *sim, struct sim_gpu *gpu)
 {
@@ -318,7 +348,7 @@ uint64_t sim_managed(struct sim *sim, struct sim_gpu *gpu)
 			continue;
 		file->managed_bytes = 0;
 		if (is_first_of_process(sim, file) && sim_start_time(file->pid) == file->pid_start)
-			file->managed_bytes = sim_mapped_bytes(file->pid, sim->uvm_inode);
+			file->managed_bytes = less_u64(sim_mapped_bytes(file->pid, sim->uvm_inode), pool_bytes(file));
 		bytes += file->managed_bytes;
 	}
 	return bytes;

@@ -329,19 +329,20 @@ static struct answer sched_disable(struct op *op, struct control *control)
 	return control_reply(op, control, answer, params);
 }
 
-/* Note whether a group or channel is scheduled. Returns whether it was. */
-static bool mark_scheduled(struct op *op, const struct control *control, bool now)
+/* Note that a group or channel is being scheduled, is scheduled, or is not. Returns what it was. */
+static uint64_t mark_scheduled(struct op *op, const struct control *control, uint64_t now)
 {
 	struct ledger_handle *ledger = op->engine->ledger;
 	struct hold *hold;
 	sigset_t saved;
-	bool before = true;	/* what we do not know gets no first time */
+	uint64_t before = SCHEDULED;	/* what we do not know gets no first time */
 
 	ledger_lock(ledger, &saved);
 	hold = account_find(op->account, control->client, control->object);
 	if (hold && (hold->kind == HOLD_GROUP || hold->kind == HOLD_CHANNEL)) {
-		before = hold->length;	/* it has no range: the field is free for this */
-		hold->length = now;
+		before = hold->length;
+		if (now != SCHEDULING || !before)
+			hold->length = now;
 	}
 	ledger_unlock(ledger, &saved);
 	return before;
@@ -360,11 +361,10 @@ static struct answer sched_enable(struct op *op, struct control *control)
 		return control_refuse(op, control, NV_ERR_INVALID_PARAM_STRUCT);
 	if (!op_read(op, control->params_address, params, control->params_size))
 		return op_answer(-EFAULT);
-	if (gated && (!params[0] || mark_scheduled(op, control, true)))
+	if (gated && (!params[0] || mark_scheduled(op, control, SCHEDULING)))
 		return control_agree(op, control);
-	if (!gated)
-		mark_scheduled(op, control, params[0]);
 	answer = op_answer(op_run_params(op, control->argument, CONTROL_PARAMS, params));
+	mark_scheduled(op, control, params[0] && answer.value >= 0 && !get_u32(control->argument, CONTROL_STATUS) ? SCHEDULED : 0);
 	if (gated)
 		ledger_settings_changed(op->engine->ledger->ledger);
 	return control_reply(op, control, answer, params);

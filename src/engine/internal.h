@@ -7,9 +7,6 @@
 #include "engine/engine.h"
 #include "policy/view.h"
 
-/* What a HOLD_RANGE is, in its handle. */
-enum { RANGE_EXTERNAL, RANGE_POOL, RANGE_POOL_MAPPED };
-
 /* One call in progress. */
 struct op {
 	struct engine *engine;

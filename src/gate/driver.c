@@ -21,6 +21,7 @@
 #define METER_ALONE_NS (5 * MS)
 #define METER_IDLE_NS (20 * MS)
 #define LOOK_CLOSED_NS (20 * MS)	/* the same while a gate is closed: new channels are born open */
+#define CARRY_NS MS		/* of the time with an open gate, what a later figure may still be for */
 #define BACKOFF_NS (1000 * MS)	/* after a call that failed: a wedged GPU must not be called in a loop */
 
 enum { STALL_MS = 5000 };
@@ -291,7 +292,7 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 {
 	struct lane *lane = &desk->lanes[slice];
 	bool wants = lane->channels != 0;
-	uint64_t raw;
+	uint64_t raw, used = 0;
 
 	if (lane->since_ns && lane->open && now > lane->since_ns)
 		lane->possible_ns += now - lane->since_ns;
@@ -301,10 +302,12 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 	if (exact && desk->pids_fit) {
 		raw = meter_slice_ns(&desk->meter, (uint32_t)slice, now);
 		if (raw > lane->raw_ns) {
-			lane->busy_ns += min_u64(raw - lane->raw_ns, lane->possible_ns);
+			used = min_u64(raw - lane->raw_ns, lane->possible_ns);
 			lane->raw_ns = raw;
 		}
-		lane->possible_ns = 0;
+		lane->busy_ns += used;
+		/* a record may come later than the look that should have seen it */
+		lane->possible_ns = min_u64(lane->possible_ns - used, CARRY_NS);
 		lane->measured = true;
 		arbiter_measured(&desk->arbiter, (uint32_t)slice, lane->busy_ns, now);
 		if (!alone)

@@ -204,12 +204,12 @@ struct collection {
 	bool full;
 };
 
-/* A channel in a group runs where the group does. */
-static uint32_t engine_of(struct account *account, const struct hold *channel)
+/* A channel in a group runs where and when the group does. */
+static const struct hold *runner_of(struct account *account, const struct hold *channel)
 {
 	const struct hold *group = account_find(account, channel->client, channel->parent);
 
-	return group && group->kind == HOLD_GROUP ? group->engine : channel->engine;
+	return group && group->kind == HOLD_GROUP ? group : channel;
 }
 
 static struct gate_channel *set_find(struct collection *c, const struct hold *hold)
@@ -232,8 +232,13 @@ static int collect_one(struct hold *hold, void *arg)
 {
 	struct collection *c = arg;
 	struct gate_channel *channel;
+	const struct hold *runner;
 
-	if (hold->gpu != c->account_gpu || engine_of(c->account, hold) > ENGINE_GR_LAST)
+	if (hold->gpu != c->account_gpu)
+		return 0;
+	runner = runner_of(c->account, hold);
+	/* a channel that is closed before it was scheduled may never start (measured on an H200) */
+	if (runner->engine > ENGINE_GR_LAST || (runner->length != SCHEDULED && hold->length != SCHEDULED))
 		return 0;
 	channel = set_find(c, hold);
 	if (!channel) {

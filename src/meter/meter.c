@@ -15,6 +15,7 @@ enum {
 };
 
 #define PID_KERNEL UINT32_MAX
+#define CLOCK_ERROR_NS 1000000
 #define OFFSET_SPAN_NS UINT64_C(10000000000)
 
 void meter_init(struct meter *m)
@@ -117,6 +118,9 @@ static void compare_clocks(struct meter *m, uint64_t time_ns, uint64_t now_ns)
 {
 	int64_t offset = (int64_t)(now_ns - time_ns);
 
+	if (m->has_clock && offset > m->offset_ns - CLOCK_ERROR_NS)
+		return;
+	m->has_clock = false;
 	/* a reset sets the GPU's clock anew */
 	if (!m->has_offset || time_ns < m->last_ns - (m->last_ns > OFFSET_SPAN_NS ? OFFSET_SPAN_NS : m->last_ns)) {
 		m->has_offset = true;
@@ -132,6 +136,16 @@ static void compare_clocks(struct meter *m, uint64_t time_ns, uint64_t now_ns)
 		m->offset_next_ns = offset;
 	if (offset < m->offset_ns)
 		m->offset_ns = offset;
+}
+
+void meter_clock(struct meter *m, uint64_t gpu_ns, uint64_t now_ns)
+{
+	/* once proved wrong it stays so */
+	if (m->has_offset && !m->has_clock)
+		return;
+	m->has_offset = m->has_clock = true;
+	m->offset_ns = m->offset_next_ns = (int64_t)(now_ns - gpu_ns);
+	m->offset_span_ns = now_ns;
 }
 
 void meter_record(struct meter *m, const struct meter_record *record, uint64_t now_ns)

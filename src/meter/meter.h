@@ -64,8 +64,9 @@ struct meter {
 	bool started;
 	uint16_t sequence;
 	uint64_t last_ns;
-	/* clock of the GPU = ours - offset; the smallest difference seen in the last two spans of 10 s */
-	bool has_offset;
+	/* clock of the GPU = ours - offset; told by meter_clock(), or the smallest difference seen in the last two spans of
+	 * 10 s */
+	bool has_offset, has_clock;
 	int64_t offset_ns, offset_next_ns;
 	uint64_t offset_span_ns;
 };
@@ -77,6 +78,11 @@ struct meter_record meter_record_read(const void *bytes);
 
 /* Take one record in. now_ns: CLOCK_MONOTONIC when it was found in the buffer. */
 void meter_record(struct meter *m, const struct meter_record *record, uint64_t now_ns);
+
+/* The GPU's clock showed gpu_ns at now_ns. Without this a record's delay is taken for the clocks' difference, which errs by
+ * milliseconds where records are looked at seldom. Where records come from the future the clocks are not the same one, and
+ * what was told is not believed any more. */
+void meter_clock(struct meter *m, uint64_t gpu_ns, uint64_t now_ns);
 
 /* The driver said that it dropped records (the buffer's dropcount went up). */
 void meter_dropped(struct meter *m, uint64_t count);

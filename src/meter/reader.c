@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "abi/calls.h"
@@ -22,6 +23,7 @@ enum {
 	EVENTS_FLUSH = 0x90cd0104,
 	BIND_V2 = 0x20801238, BIND_SIZE = 24, BIND_BUFFER = 0, BIND_RECORD_SIZE = 4, BIND_DETAIL = 8, BIND_ALL_USERS = 16,
 	DETAIL_SIMPLE = 1, PAYLOAD_SIZE = 24,
+	TIMER_GET_TIME = 0x20800403,
 	HEADER_PUT = 4, HEADER_DROPPED = 16,
 	BUFFER_SIZE = 72, BUFFER_RECORD_SIZE = 16, BUFFER_RECORD_COUNT = 20, BUFFER_SUBDEVICE = 52, BUFFER_HEADER = 60,
 	BUFFER_RECORDS = 64,
@@ -209,6 +211,38 @@ int meter_reader_open(struct meter_reader *reader, struct rm *rm, uint32_t gpu, 
 	return 0;
 }
 
+#define CLOCK_PAUSE_NS UINT64_C(1000000000)
+
+static uint64_t now_monotonic(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+/* The records' times are of the same clock (ctrl2080tmr.h: the PTIMER, in ns). A call takes some us; the quickest of three
+ * is believed. */
+static void read_clock(struct meter_reader *r, struct meter *meter)
+{
+	uint64_t quickest = UINT64_MAX, gpu_ns = 0, at_ns = 0;
+
+	for (int i = 0; i < 3; i++) {
+		char params[8] = { 0 };
+		uint64_t before = now_monotonic(), took;
+
+		if (rm_control(r->rm, r->rm->gpus[r->gpu].subdevice_handle, TIMER_GET_TIME, params, sizeof(params)) != NV_OK)
+			return;
+		took = now_monotonic() - before;
+		if (took >= quickest)
+			continue;
+		quickest = took;
+		gpu_ns = get_u64(params, 0);
+		at_ns = before + took / 2;
+	}
+	meter_clock(meter, gpu_ns, at_ns);
+}
+
 static int poll_records(struct meter_reader *r, struct meter *meter, uint64_t now_ns)
 {
 	char update[UPDATE_SIZE] = { 0 };
@@ -217,6 +251,10 @@ static int poll_records(struct meter_reader *r, struct meter *meter, uint64_t no
 	int count = 0;
 	int status;
 
+	if (now_ns >= r->clock_at_ns) {
+		read_clock(r, meter);
+		r->clock_at_ns = now_ns + CLOCK_PAUSE_NS;
+	}
 	status = rm_control(r->rm, r->buffer, EVENTS_FLUSH, NULL, 0);
 	if (status != NV_OK)
 		return status_error(status);

@@ -36,6 +36,7 @@ struct meter_reader {
 	uint8_t *header, *records;
 	uint32_t get;
 	uint64_t dropped;
+	uint64_t clock_at_ns;		/* when the GPU's clock is to be read again */
 	uint8_t *samples;		/* METER_SAMPLES: parameters of the control */
 	uint64_t sample_ns;		/* newest taken in */
 	/* Called after the driver was asked to flush, before header and records are looked at. NULL with a real driver;

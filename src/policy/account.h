@@ -40,13 +40,26 @@ struct hold {
 	uint16_t owner;		/* slot of the process that answers for it */
 	uint16_t gpu;
 	uint32_t client;	/* RM: client and handle. Others: 0 */
-	uint32_t handle;
+	uint32_t handle;	/* HOLD_RANGE: enum hold_range */
 	uint32_t parent;	/* handle of the parent in the same client; 0 for a client */
 	uint32_t charge;	/* index + 1; 0: keeps no memory */
 	uint32_t next;		/* hash chain, index + 1 (derived) */
 	uint32_t engine;	/* HOLD_CHANNEL, HOLD_GROUP: the driver's engine type */
 	uint64_t address;	/* HOLD_MAPPING, HOLD_MANAGED: start; HOLD_EXPORT: serial */
-	uint64_t length;
+	uint64_t length;	/* HOLD_GROUP, HOLD_CHANNEL: enum hold_schedule */
+};
+
+/* Whether a group or channel was put on the GPU's list of what may run. 0: no. */
+enum hold_schedule {
+	SCHEDULING = 1,
+	SCHEDULED = 2,
+};
+
+/* What a HOLD_RANGE is, in its handle. */
+enum hold_range {
+	RANGE_EXTERNAL,
+	RANGE_POOL,		/* of semaphores, in host memory */
+	RANGE_POOL_MAPPED,
 };
 
 struct charge {

@@ -66,6 +66,7 @@ static int read_mapped(pid_t pid, struct ranges *ret)
 struct booked_search {
 	uint16_t owner;
 	struct ranges mine, others;
+	struct ranges pools;	/* mine, of semaphores: mapped as managed memory is, and none */
 };
 
 static uint64_t page_up(uint64_t bytes)
@@ -79,6 +80,15 @@ static int collect(struct hold *hold, void *arg)
 
 	add(hold->owner == search->owner ? &search->mine : &search->others, hold->address,
 	    page_up(hold->address + hold->length));
+	return 0;
+}
+
+static int collect_pools(struct hold *hold, void *arg)
+{
+	struct booked_search *search = arg;
+
+	if (hold->owner == search->owner && hold->handle == RANGE_POOL_MAPPED)
+		add(&search->pools, hold->address, page_up(hold->address + hold->length));
 	return 0;
 }
 
@@ -110,7 +120,7 @@ static void each_gap(const struct ranges *cover, uint64_t start, uint64_t end,
 struct work {
 	struct supervisor *supervisor;
 	struct process *process;
-	const struct ranges *others;
+	const struct ranges *others, *pools;
 	bool dropped, adopting, breached;
 };
 
@@ -146,26 +156,37 @@ static void adopt_gap(uint64_t start, uint64_t end, void *arg)
 		w->breached = true;
 }
 
+static void not_a_pool(uint64_t start, uint64_t end, void *arg)
+{
+	struct work *w = arg;
+
+	each_gap(w->pools, start, end, adopt_gap, w);
+}
+
 /* Ranges of another owner at the same addresses are what a fork() left: they are no memory of this one. */
 static void consider_gap(uint64_t start, uint64_t end, void *arg)
 {
 	struct work *w = arg;
 
-	each_gap(w->others, start, end, adopt_gap, w);
+	each_gap(w->others, start, end, not_a_pool, w);
 }
 
 bool managed_compare(struct supervisor *s, struct process *p, bool adopt, bool *ret_breached)
 {
 	struct booked_search search = { .owner = p->slot };
 	struct ranges mapped = { 0 };
-	struct work w = { .supervisor = s, .process = p, .others = &search.others };
+	struct work w = { .supervisor = s, .process = p, .others = &search.others,
+			  .pools = &search.pools };
 	sigset_t saved;
 	int code = read_mapped(p->pid, &mapped);
 
 	ledger_lock(s->ledger, &saved);
 	account_each(&s->ledger->ledger->account, HOLD_MANAGED, collect, &search);
+	if (adopt)
+		account_each(&s->ledger->ledger->account, HOLD_RANGE, collect_pools, &search);
 	ledger_unlock(s->ledger, &saved);
-	if (code == 0 && !search.mine.is_short && !search.others.is_short && !process_has_ended(p)) {
+	if (code == 0 && !search.mine.is_short && !search.others.is_short && !search.pools.is_short &&
+	    !process_has_ended(p)) {
 		for (size_t i = 0; i < search.mine.count; i++)
 			each_gap(&mapped, search.mine.list[i].start, search.mine.list[i].end, drop_gap, &w);
 		for (size_t i = 0; adopt && i < mapped.count; i++)
@@ -174,6 +195,7 @@ bool managed_compare(struct supervisor *s, struct process *p, bool adopt, bool *
 	free(mapped.list);
 	free(search.mine.list);
 	free(search.others.list);
+	free(search.pools.list);
 	if (ret_breached)
 		*ret_breached = w.breached;
 	return w.dropped;

@@ -234,6 +234,22 @@ int sim_device_attribute(int *value, int attribute, int device)
 	return 0;
 }
 
+/* Of semaphores, as libcuda makes one for each context. */
+static int map_pool(void)
+{
+	enum { BYTES = 2 << 20 };
+	void *place = mmap(NULL, BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t params[9264] = { 0 };
+	int r;
+
+	put_u64(params, UVM_RANGE_BASE, (uint64_t)(uintptr_t)place);
+	put_u64(params, UVM_RANGE_LENGTH, BYTES);
+	r = test_uvm_call(rm.uvm, UVM_ALLOC_SEMAPHORE_POOL, params);
+	if (r == 0 && mmap(place, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rm.uvm, (off_t)(uintptr_t)place) != place)
+		r = -errno;
+	return r;
+}
+
 int sim_context_retain(void **context, int device)
 {
 	uint64_t buffers = 16 << 20;
@@ -250,6 +266,7 @@ int sim_context_retain(void **context, int device)
 	r = r ? r : test_uvm_open(&rm);
 	other = rm;		/* a second address space, unused: PyTorch does so */
 	r = r ? r : test_uvm_open(&other);
+	r = r ? r : map_pool();
 	r = r ? r : test_rm_vidmem(&rm, &buffers, NULL);
 	r = r ? r : test_rm_group(&rm, &group);
 	r = r ? r : test_rm_channel(&rm, group, &channel, 0);

@@ -78,7 +78,7 @@ static void submit(uint32_t client, uint32_t channel, uint64_t ns)
 static void hold(struct ledger_handle *h, enum hold_kind kind, uint32_t client, uint32_t handle, uint32_t parent)
 {
 	struct hold hold = { .kind = kind, .owner = (uint16_t)h->slot, .client = client, .handle = handle, .parent = parent,
-			     .engine = kind == HOLD_GROUP ? 1 : 0 };
+			     .engine = kind == HOLD_GROUP ? 1 : 0, .length = kind == HOLD_GROUP ? SCHEDULED : 0 };
 	sigset_t saved;
 
 	ledger_lock(h, &saved);

@@ -80,7 +80,8 @@ static uint32_t count_off(void)
 
 static void hold(enum hold_kind kind, uint32_t handle, uint32_t parent, uint32_t engine, uint16_t gpu)
 {
-	struct hold h = { .kind = kind, .client = CLIENT, .handle = handle, .parent = parent, .engine = engine, .gpu = gpu };
+	struct hold h = { .kind = kind, .client = CLIENT, .handle = handle, .parent = parent, .engine = engine, .gpu = gpu,
+			  .length = kind == HOLD_GROUP || parent == CLIENT ? SCHEDULED : 0 };
 
 	assert_int_equal(account_hold(account, &h), 0);
 }
@@ -119,6 +120,7 @@ static void make_channels(uint32_t first, uint32_t count, uint32_t group)
 static void test_collect(void **state)
 {
 	struct gate_set *set = calloc(1, sizeof(*set));
+	struct hold *group;
 
 	make_channels(0, 8, 0x10);
 	make_channels(100, 5, 0x11);
@@ -126,6 +128,10 @@ static void test_collect(void **state)
 	hold(HOLD_CHANNEL, 0x901, CLIENT, 3, 0);	/* without a group */
 	hold(HOLD_CHANNEL, 0x902, CLIENT, 9, 0);
 	gate_init(set, 0);
+	group = account_find(account, CLIENT, 0x10);
+	group->length = SCHEDULING;
+	assert_int_equal(gate_collect(set, 3, account, 0), 1);
+	group->length = SCHEDULED;
 	assert_int_equal(gate_collect(set, 3, account, 0), 9);
 	assert_int_equal(gate_collect(set, 3, account, 0), 9);
 	assert_int_equal(set->count, 9);

@@ -42,6 +42,30 @@ static void run(struct stream *s, uint32_t pid, uint64_t from, uint64_t to)
 	give(s, METER_SIMPLE_END, pid, to);
 }
 
+/* A look that comes late must not make what is under way shorter, once the clocks were compared. */
+static void test_told_clock(void **state)
+{
+	struct meter *m = new_meter(state);
+	struct meter_record r = { .tag = METER_CONTEXT_START, .context = 16, .pid = 1, .time_ns = 1000 * MS };
+
+	meter_assign(m, 1, 0);
+	meter_clock(m, 1000 * MS, 1000 * MS + AHEAD);
+	meter_record(m, &r, 1009 * MS + AHEAD);
+	assert_int_equal(meter_slice_ns(m, 0, 1010 * MS + AHEAD), 10 * MS);
+	/* a record from the future: another clock */
+	r.tag = METER_SAVE_END;
+	r.sequence = 1;
+	r.time_ns = 2000 * MS;
+	meter_record(m, &r, 1011 * MS + AHEAD);
+	assert_int_equal(meter_slice_ns(m, 0, 1012 * MS + AHEAD), 1000 * MS);
+	meter_clock(m, 1012 * MS, 1012 * MS + AHEAD);
+	r.tag = METER_CONTEXT_START;
+	r.sequence = 2;
+	r.time_ns = 2010 * MS;
+	meter_record(m, &r, 1021 * MS + AHEAD);
+	assert_int_equal(meter_slice_ns(m, 0, 1022 * MS + AHEAD), 1001 * MS);
+}
+
 /* The bytes as an H200 wrote them (gpu probe fecs.c): header of 8 bytes, then the payload. */
 static void test_layout(void **state)
 {
