@@ -148,16 +148,19 @@ static void advance(struct arbiter *a, uint64_t now)
 	refill(a, now);
 }
 
+static uint64_t possible_latency(uint64_t ns)
+{
+	if (!ns)
+		ns = ARBITER_LATENCY_DEFAULT_NS;
+	if (ns < ARBITER_LATENCY_MIN_NS)
+		ns = ARBITER_LATENCY_MIN_NS;
+	return ns < ARBITER_LATENCY_MAX_NS ? ns : ARBITER_LATENCY_MAX_NS;
+}
+
 void arbiter_init(struct arbiter *a, uint64_t latency_ns, uint64_t now_ns)
 {
 	memset(a, 0, sizeof(*a));
-	if (!latency_ns)
-		latency_ns = ARBITER_LATENCY_DEFAULT_NS;
-	if (latency_ns < ARBITER_LATENCY_MIN_NS)
-		latency_ns = ARBITER_LATENCY_MIN_NS;
-	if (latency_ns > ARBITER_LATENCY_MAX_NS)
-		latency_ns = ARBITER_LATENCY_MAX_NS;
-	a->latency_ns = latency_ns;
+	a->latency_ns = possible_latency(latency_ns);
 	a->now_ns = now_ns;
 	a->holder = -1;
 	a->cursor = -1;
@@ -178,6 +181,18 @@ static void set_cap(struct arbiter *a, struct arbiter_slice *s)
 	s->allowance_ns = (int64_t)(s->period_ns / 1000 * permille);
 	s->level_ns = (int64_t)(period_left(s, a->now_ns) / 1000 * permille);
 	s->period = period_of(s, a->now_ns);
+}
+
+void arbiter_latency(struct arbiter *a, uint64_t latency_ns, uint64_t now_ns)
+{
+	latency_ns = possible_latency(latency_ns);
+	if (latency_ns == a->latency_ns)
+		return;
+	advance(a, now_ns);
+	a->latency_ns = latency_ns;
+	for (uint32_t i = 0; i < ARBITER_SLICES; i++)
+		if (a->slices[i].used)
+			set_cap(a, &a->slices[i]);
 }
 
 int arbiter_set(struct arbiter *a, uint32_t slice, const struct arbiter_settings *settings, uint64_t now_ns)

@@ -82,6 +82,9 @@ struct arbiter {
  * ARBITER_LATENCY_MIN_NS..MAX_NS. */
 void arbiter_init(struct arbiter *a, uint64_t latency_ns, uint64_t now_ns);
 
+/* The same latency, changed. */
+void arbiter_latency(struct arbiter *a, uint64_t latency_ns, uint64_t now_ns);
+
 /* Add a slice or change its settings. Returns 0, or -EINVAL (no such place, weight or permille out of range). */
 int arbiter_set(struct arbiter *a, uint32_t slice, const struct arbiter_settings *settings, uint64_t now_ns);
 

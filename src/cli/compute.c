@@ -71,18 +71,3 @@ int compute_latency_parse(const char *text, uint64_t *ret_ns, struct error *err)
 	*ret_ns = (uint64_t)value;
 	return 0;
 }
-
-bool compute_needs_gates(const struct ledger *ledger)
-{
-	uint32_t cap = __atomic_load_n(&ledger->compute_max_permille, __ATOMIC_ACQUIRE);
-
-	return (cap && cap < 1000) || __atomic_load_n(&ledger->frozen, __ATOMIC_ACQUIRE);
-}
-
-void compute_note_alone(const char *weight, const char *priority)
-{
-	if (weight || priority)
-		complain("note: %s%s%s is between slices that one fracgpud drives; it is stored, and has no effect on a "
-			 "slice of 'fracgpu run'",
-			 weight ? "--weight" : "", weight && priority ? " and " : "", priority ? "--priority" : "");
-}

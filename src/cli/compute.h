@@ -22,11 +22,4 @@ const char *compute_priority_name(uint32_t priority);
 /* "5ms", "2.5ms" or "5000us": 2 to 20 ms. Returns 0 or -EINVAL. */
 int compute_latency_parse(const char *text, uint64_t *ret_ns, struct error *err);
 
-/* Whether somebody must move the gates of a slice that is alone: a cap or a pause. Weights and priorities are between
- * slices. */
-bool compute_needs_gates(const struct ledger *ledger);
-
-/* Say on stderr that a weight or a priority waits for others, where one is given. */
-void compute_note_alone(const char *weight, const char *priority);
-
 #endif

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arbiter/arbiter.h"
 #include "base/cleanup.h"
 #include "base/size.h"
 #include "cli/compute.h"
@@ -136,6 +137,13 @@ static bool may_ask(int peer, struct error *err)
 	return true;
 }
 
+bool control_may_join(int peer)
+{
+	struct error err;
+
+	return may_ask(peer, &err);
+}
+
 static json_t *refuse(const struct error *err)
 {
 	return json_pack("{s:s}", "error", err->text);
@@ -222,8 +230,13 @@ static void set_compute(struct control *c, const struct change *change)
 		__atomic_store_n(&l->compute_max_permille, change->cap, __ATOMIC_RELEASE);
 	if (change->has_weight)
 		__atomic_store_n(&l->compute_weight, change->weight, __ATOMIC_RELEASE);
-	if (change->has_priority)
+	if (change->has_priority) {
+		uint32_t none = 0;
+
 		__atomic_store_n(&l->compute_priority, change->priority, __ATOMIC_RELEASE);
+		__atomic_compare_exchange_n(&l->compute_weight, &none, ARBITER_WEIGHT_DEFAULT, false, __ATOMIC_ACQ_REL,
+					    __ATOMIC_RELAXED);
+	}
 	if (change->has_frozen)
 		__atomic_store_n(&l->frozen, change->frozen, __ATOMIC_RELEASE);
 	gate_settings_changed(l);
@@ -249,7 +262,7 @@ static int apply(struct control *c, bool was_needed, struct error *err)
 	int r;
 
 	if (!c->gates.is_running) {
-		if (!compute_needs_gates(l))
+		if (!gate_is_needed(l))
 			return 0;
 		r = gate_thread_start(&c->gates, c->ledger, &c->options);
 		if (r < 0)
@@ -364,8 +377,8 @@ static void *serve(void *arg)
 	struct pollfd p[2] = { { .fd = c->listener, .events = POLLIN }, { .fd = c->wake, .events = POLLIN } };
 	struct error err;
 
-	if (compute_needs_gates(c->ledger->ledger) && apply(c, true, &err) < 0)
-		complain("warning: the program runs without a cap on its GPU time: %s", err.text);
+	if (gate_is_needed(c->ledger->ledger) && apply(c, true, &err) < 0)
+		complain("warning: the program runs without its share of GPU time being kept: %s", err.text);
 	for (;;) {
 		cleanup_close int peer = -1;
 

@@ -34,6 +34,9 @@ struct control {
 	struct gate_thread gates;	/* started by the first setting that needs it */
 };
 
+/* Whether who is behind a connected socket is of our user and in no slice: for struct gate_options. */
+bool control_may_join(int peer);
+
 /* Make the socket in a slice's directory. Call before the program starts. Returns 0 or negative errno. */
 int control_open(struct control *c, const char *slice_path, struct error *err);
 

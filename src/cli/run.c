@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arbiter/arbiter.h"
 #include "base/cleanup.h"
 #include "base/size.h"
 #include "cli/compute.h"
@@ -27,9 +28,9 @@ static const char *opt_compute, *opt_weight, *opt_priority, *opt_latency;
 static const struct option_row options[] = {
 	{ "memory", "LIMIT", "8GiB, 50%, or 0=8GiB,1=50%; without it the whole of each GPU", &opt_memory },
 	{ "compute", "SHARE", "at most this share of each GPU's time: 50%, or none", &opt_compute },
-	{ "weight", "NUMBER", "1 to 10000, between slices of one fracgpud; stored, without effect here",
+	{ "weight", "NUMBER", "1 to 10000: its part where several slices with this or --priority want a GPU",
 	  &opt_weight },
-	{ "priority", "PRIORITY", "realtime, normal or idle, between slices of one fracgpud; stored likewise",
+	{ "priority", "PRIORITY", "realtime, normal or idle, between slices with this or --weight",
 	  &opt_priority },
 	{ "latency", "TIME", "2ms to 20ms: how long a cap may hold the program back at a stretch", &opt_latency },
 	{ "name", "NAME", "name of the slice; without it the program's name and pid", &opt_name },
@@ -94,7 +95,9 @@ static int plan_compute(struct plan *plan)
 		complain("run: --%s: %s", option, err.text);
 		return EXIT_USAGE;
 	}
-	compute_note_alone(opt_weight, opt_priority);
+	/* who names a priority takes part in sharing, with the weight that everybody has */
+	if (opt_priority && !plan->weight)
+		plan->weight = ARBITER_WEIGHT_DEFAULT;
 	return 0;
 }
 
@@ -207,6 +210,8 @@ static int make_slice(struct running *running, const char *runtime, const struct
 		return r;
 	}
 	running->control.options = running->plan->gates;
+	running->control.options.share_dir = runtime;
+	running->control.options.may_join = control_may_join;
 	running->ledger.ledger->show_host = strcmp(opt_view, "host") == 0;
 	slice_dir_ready(&running->dir);
 	return 0;

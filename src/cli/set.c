@@ -78,7 +78,6 @@ static int set(int count, char **words)
 		r = check();
 	if (r)
 		return r;
-	compute_note_alone(opt_weight, opt_priority);
 	return ask(words[0], json_pack("{s:s*,s:s*,s:s*,s:s*}", "memory", opt_memory, "compute", opt_compute, "weight",
 				       opt_weight, "priority", opt_priority));
 }

@@ -31,7 +31,9 @@ struct lane {
 	uint32_t gpu;		/* of the slice's ledger */
 	bool used;
 	bool open;
+	bool is_remote;		/* a member's */
 	uint32_t channels;
+	uint64_t report_at_ns;
 	uint32_t seen_holds, seen_free;	/* the account when its channels were last collected */
 	uint64_t look_at_ns;
 	struct wants wants;
@@ -41,9 +43,10 @@ struct lane {
 };
 
 struct slice {
-	struct ledger_handle *ledger;	/* NULL: free */
+	struct ledger_handle *ledger;	/* of ours */
+	struct gate_member *member;	/* somebody else's; owned. Neither: free */
 	uint32_t generation;
-	bool is_set;		/* arbiters know generation */
+	bool is_set;		/* arbiters know generation, or the member's settings */
 };
 
 /* What there is for each GPU of rm. */
@@ -55,6 +58,7 @@ struct desk {
 	bool pids_fit;			/* the meter has seen a process of ours: who it has not seen has not run */
 	uint64_t apply_after_ns;	/* back-off */
 	uint64_t pids_at_ns, reassert_at_ns;
+	bool is_followed, told_open;	/* somebody else decides, and did so */
 	struct lane lanes[ARBITER_SLICES];
 };
 
@@ -85,12 +89,15 @@ static uint32_t load(const uint32_t *word)
 	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
+static bool is_needed(uint32_t cap, uint32_t weight, uint32_t priority, uint32_t frozen)
+{
+	return (cap && cap < 1000) || weight || priority || frozen;
+}
+
 bool gate_is_needed(const struct ledger *ledger)
 {
-	uint32_t cap = load(&ledger->compute_max_permille);
-
-	return (cap && cap < 1000) || load(&ledger->compute_weight) || load(&ledger->compute_priority) ||
-	       load(&ledger->frozen);
+	return is_needed(load(&ledger->compute_max_permille), load(&ledger->compute_weight), load(&ledger->compute_priority),
+			 load(&ledger->frozen));
 }
 
 static int control(void *arg, uint32_t gpu, void *params, uint32_t size)
@@ -134,6 +141,13 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
 	return 0;
 }
 
+static void put_figures(struct ledger_compute *to, const struct gate_figures *figures)
+{
+	__atomic_store_n(&to->busy_ns, figures->busy_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->throttled_ns, figures->throttled_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->source, figures->source, __ATOMIC_RELAXED);
+}
+
 /* Which GPU of ours a GPU of a ledger is; -1: not attached here. */
 static int find_gpu(const struct rm *rm, uint32_t gpu_id)
 {
@@ -143,15 +157,28 @@ static int find_gpu(const struct rm *rm, uint32_t gpu_id)
 	return -1;
 }
 
+static bool is_used(const struct slice *s)
+{
+	return s->ledger || s->member;
+}
+
+/* The first free place, or -ENOSPC. */
+static int free_slice(const struct gate_driver *d)
+{
+	int slice = 0;
+
+	while (slice < ARBITER_SLICES && is_used(&d->slices[slice]))
+		slice++;
+	return slice < ARBITER_SLICES ? slice : -ENOSPC;
+}
+
 int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 {
 	struct account *account = &ledger->ledger->account;
-	int slice = 0;
+	int slice = free_slice(d);
 
-	while (slice < ARBITER_SLICES && d->slices[slice].ledger)
-		slice++;
-	if (slice == ARBITER_SLICES)
-		return -ENOSPC;
+	if (slice < 0)
+		return slice;
 	d->slices[slice] = (struct slice){ .ledger = ledger };
 	for (uint32_t i = 0; i < account->gpu_count && i < ACCOUNT_GPUS; i++) {
 		int gpu = account->limit_bytes[i] ? find_gpu(&d->rm, ledger->ledger->gpus[i].gpu_id) : -1;
@@ -162,9 +189,106 @@ int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 	return slice;
 }
 
+int gate_driver_join(struct gate_driver *d, const struct gate_member *about)
+{
+	int slice = free_slice(d);
+	struct gate_member *member;
+
+	if (slice < 0)
+		return slice;
+	member = calloc(1, sizeof(*member));
+	if (!member)
+		return -ENOMEM;
+	d->slices[slice] = (struct slice){ .member = member };
+	for (uint32_t i = 0; i < about->gpu_count && i < ACCOUNT_GPUS; i++) {
+		int gpu = find_gpu(&d->rm, about->gpus[i].gpu_id);
+
+		if (gpu >= 0)
+			d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true, .is_remote = true };
+	}
+	gate_driver_update(d, slice, about);
+	return slice;
+}
+
+/* The GPUs of a member stay as they were when it joined. */
+void gate_driver_update(struct gate_driver *d, int slice, const struct gate_member *about)
+{
+	struct gate_member *member = d->slices[slice].member;
+	uint32_t gpu_count = member->gpu_count ? member->gpu_count : about->gpu_count;
+
+	*member = *about;
+	member->gpu_count = gpu_count < ACCOUNT_GPUS ? gpu_count : ACCOUNT_GPUS;
+	if (member->pid_count > LEDGER_SLOTS)
+		member->pid_count = LEDGER_SLOTS;
+	d->slices[slice].is_set = false;
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		struct lane *lane = &d->desks[i].lanes[slice];
+
+		if (!lane->used)
+			continue;
+		lane->channels = member->gpus[lane->gpu].channels;
+		d->desks[i].pids_at_ns = 0;
+	}
+}
+
+void gate_driver_describe(struct gate_driver *d, int slice, struct gate_member *ret_member)
+{
+	struct ledger_handle *h = d->slices[slice].ledger;
+	const struct ledger *l = h->ledger;
+
+	memset(ret_member, 0, sizeof(*ret_member));
+	ret_member->max_permille = load(&l->compute_max_permille);
+	ret_member->weight = load(&l->compute_weight);
+	ret_member->priority = load(&l->compute_priority);
+	ret_member->frozen = load(&l->frozen);
+	ret_member->latency_us = (uint32_t)(d->options.latency_ns / 1000);
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		const struct lane *lane = &d->desks[i].lanes[slice];
+
+		if (!lane->used)
+			continue;
+		ret_member->gpus[ret_member->gpu_count].gpu_id = d->rm.gpus[i].gpu.gpu_id;
+		ret_member->gpus[ret_member->gpu_count++].channels = lane->channels;
+	}
+	for (uint16_t i = 0; i < LEDGER_SLOTS; i++) {
+		int32_t pid = load(&l->slots[i].state) == SLOT_LIVE ? ledger_slot_pid(h, i) : 0;
+
+		if (pid > 0)
+			ret_member->pids[ret_member->pid_count++] = pid;
+	}
+}
+
+void gate_driver_follow(struct gate_driver *d, uint32_t gpu_id, bool open)
+{
+	int gpu = find_gpu(&d->rm, gpu_id);
+
+	if (gpu < 0)
+		return;
+	d->desks[gpu].is_followed = true;
+	d->desks[gpu].told_open = open;
+}
+
+void gate_driver_lead(struct gate_driver *d)
+{
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		d->desks[i].is_followed = false;
+}
+
+void gate_driver_figures(struct gate_driver *d, uint32_t gpu_id, const struct gate_figures *figures)
+{
+	int gpu = find_gpu(&d->rm, gpu_id);
+
+	for (int slice = 0; gpu >= 0 && slice < ARBITER_SLICES; slice++) {
+		const struct lane *lane = &d->desks[gpu].lanes[slice];
+
+		if (lane->used && !lane->is_remote)
+			put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], figures);
+	}
+}
+
 void gate_driver_remove(struct gate_driver *d, int slice)
 {
-	if (slice < 0 || slice >= ARBITER_SLICES || !d->slices[slice].ledger)
+	if (slice < 0 || slice >= ARBITER_SLICES || !is_used(&d->slices[slice]))
 		return;
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		struct desk *desk = &d->desks[i];
@@ -179,30 +303,39 @@ void gate_driver_remove(struct gate_driver *d, int slice)
 				desk->meter.pids[k].slice = -1;
 		desk->meter.slice_ns[slice] = 0;
 	}
-	d->slices[slice].ledger = NULL;
+	free(d->slices[slice].member);
+	d->slices[slice] = (struct slice){ 0 };
 }
 
 /* Settings of a slice that changed, to all its arbiters. What cannot be right (a tenant can write to its ledger) is put
  * as if it were not set: a cap of nonsense must not become none, so it becomes the smallest. */
-static void take_settings(struct gate_driver *d, int slice, uint64_t now)
+static struct arbiter_settings read_settings(const struct gate_driver *d, const struct slice *s)
 {
-	struct slice *s = &d->slices[slice];
-	const struct ledger *l = s->ledger->ledger;
-	uint32_t generation = load(&l->generation);
+	const struct gate_member *m = s->member;
+	const struct ledger *l = m ? NULL : s->ledger->ledger;
 	struct arbiter_settings settings = {
-		.max_permille = load(&l->compute_max_permille),
-		.weight = load(&l->compute_weight),
-		.priority = load(&l->compute_priority),
+		.max_permille = m ? m->max_permille : load(&l->compute_max_permille),
+		.weight = m ? m->weight : load(&l->compute_weight),
+		.priority = m ? m->priority : load(&l->compute_priority),
 		.phase_permille = d->options.phase_permille,
-		.frozen = load(&l->frozen) != 0,
+		.frozen = m ? m->frozen != 0 : load(&l->frozen) != 0,
 	};
 
-	if (s->is_set && generation == s->generation)
-		return;
 	if (settings.max_permille > 1000)
 		settings.max_permille = 1;
 	if (settings.weight > ARBITER_WEIGHT_MAX)
 		settings.weight = 1;
+	return settings;
+}
+
+static void take_settings(struct gate_driver *d, int slice, uint64_t now)
+{
+	struct slice *s = &d->slices[slice];
+	uint32_t generation = s->ledger ? load(&s->ledger->ledger->generation) : 0;
+	struct arbiter_settings settings = read_settings(d, s);
+
+	if (s->is_set && generation == s->generation)
+		return;
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		if (!d->desks[i].lanes[slice].used)
 			continue;
@@ -215,15 +348,32 @@ static void take_settings(struct gate_driver *d, int slice, uint64_t now)
 	s->is_set = true;
 }
 
+/* The shortest latency that any slice asks for. */
+static void take_latency(struct gate_driver *d, uint64_t now)
+{
+	uint64_t latency = d->options.latency_ns;
+
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		uint64_t theirs = d->slices[i].member ? d->slices[i].member->latency_us * UINT64_C(1000) : 0;
+
+		if (theirs && (!latency || theirs < latency))
+			latency = theirs;
+	}
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		arbiter_latency(&d->desks[i].arbiter, latency, now);
+}
+
 /* The account is read under its lock, but only when it can have changed. */
 static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now)
 {
 	struct lane *lane = &d->desks[gpu].lanes[slice];
 	struct ledger_handle *h = d->slices[slice].ledger;
-	struct account *account = &h->ledger->account;
+	struct account *account = h ? &h->ledger->account : NULL;
 	sigset_t saved;
 	int count;
 
+	if (lane->is_remote)
+		return;
 	if (now < lane->look_at_ns && load(&account->hold_count) == lane->seen_holds &&
 	    load(&account->hold_free) == lane->seen_free)
 		return;
@@ -242,11 +392,15 @@ static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now
 static void assign_pids(struct gate_driver *d, struct desk *desk)
 {
 	for (int slice = 0; slice < ARBITER_SLICES; slice++) {
+		const struct gate_member *m = d->slices[slice].member;
 		struct ledger_handle *h = d->slices[slice].ledger;
 
-		if (!h || !desk->lanes[slice].used)
+		if (!desk->lanes[slice].used)
 			continue;
-		for (uint16_t i = 0; i < LEDGER_SLOTS; i++) {
+		for (uint32_t i = 0; m && i < m->pid_count; i++)
+			if (m->pids[i] > 0)
+				meter_assign(&desk->meter, (uint32_t)m->pids[i], slice);
+		for (uint16_t i = 0; h && i < LEDGER_SLOTS; i++) {
 			int32_t pid = 0;
 
 			if (load(&h->ledger->slots[i].state) == SLOT_LIVE)
@@ -276,16 +430,22 @@ static bool measure(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint
 	return meter_reader_poll(&desk->reader, &desk->meter, now) >= 0 && desk->reader.source != METER_SAMPLES;
 }
 
-static void publish(struct gate_driver *d, struct desk *desk, int slice)
+static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int slice, uint64_t now)
 {
 	struct lane *lane = &desk->lanes[slice];
-	struct ledger_compute *out = &d->slices[slice].ledger->ledger->compute[lane->gpu];
-	uint64_t busy = desk->reader.source == METER_SAMPLES ? desk->meter.slice_ns[slice] : lane->busy_ns;
-	bool known = lane->measured || desk->reader.source == METER_SAMPLES;
+	bool sampled = desk->reader.source == METER_SAMPLES;
+	struct gate_figures figures = {
+		.busy_ns = sampled ? desk->meter.slice_ns[slice] : lane->busy_ns,
+		.throttled_ns = desk->arbiter.slices[slice].throttled_ns,
+		.source = lane->measured || sampled ? (uint32_t)desk->reader.source : 0,
+	};
 
-	__atomic_store_n(&out->busy_ns, busy, __ATOMIC_RELAXED);
-	__atomic_store_n(&out->throttled_ns, desk->arbiter.slices[slice].throttled_ns, __ATOMIC_RELAXED);
-	__atomic_store_n(&out->source, known ? (uint32_t)desk->reader.source : 0, __ATOMIC_RELAXED);
+	if (!lane->is_remote) {
+		put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], &figures);
+	} else if (now >= lane->report_at_ns && d->options.report) {
+		d->options.report(d->options.arg, slice, d->rm.gpus[gpu].gpu.gpu_id, &figures);
+		lane->report_at_ns = now + LOOK_NS;
+	}
 }
 
 static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, uint64_t now)
@@ -317,6 +477,18 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 	arbiter_wants(&desk->arbiter, (uint32_t)slice, wants, now);
 }
 
+/* Members whose gates have to be otherwise. */
+static void tell_members(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, bool to_open)
+{
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		struct lane *lane = &desk->lanes[i];
+		bool is_open = open >> i & 1;
+
+		if (lane->used && lane->is_remote && is_open == to_open && lane->open != is_open && d->options.tell)
+			d->options.tell(d->options.arg, i, d->rm.gpus[gpu].gpu.gpu_id, is_open);
+	}
+}
+
 static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, uint64_t now)
 {
 	struct gate_set *set = &d->guard.shared->sets[gpu];
@@ -325,7 +497,9 @@ static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, ui
 
 	if (now < desk->apply_after_ns)
 		return 0;
+	tell_members(d, desk, gpu, open, true);
 	result = gate_apply(set, &d->port, open, now);
+	tell_members(d, desk, gpu, open, false);
 	if (result == 0 && now >= desk->reassert_at_ns && set->calls == calls) {
 		result = gate_reassert(set, &d->port);
 		desk->reassert_at_ns = now + LOOK_NS;
@@ -365,6 +539,33 @@ static uint64_t meter_pause(const struct desk *desk)
 	return wanting > 1 || ranks ? METER_BUSY_NS : METER_ALONE_NS;
 }
 
+/* Somebody else decided: the one slice's gates are so, but a paused one's stay closed. */
+static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t *next)
+{
+	struct desk *desk = &d->desks[gpu];
+	uint64_t open = 0;
+
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		struct lane *lane = &desk->lanes[i];
+
+		if (!lane->used || lane->is_remote)
+			continue;
+		collect(d, gpu, i, now);
+		if (desk->told_open && !load(&d->slices[i].ledger->ledger->frozen))
+			open |= UINT64_C(1) << i;
+	}
+	if (!open)
+		*next = min_u64(*next, now + LOOK_CLOSED_NS);
+	return move_gates(d, desk, gpu, open, now);
+}
+
+static bool slice_is_needy(const struct slice *s)
+{
+	const struct gate_member *m = s->member;
+
+	return m ? is_needed(m->max_permille, m->weight, m->priority, m->frozen) : gate_is_needed(s->ledger->ledger);
+}
+
 static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t *next)
 {
 	struct desk *desk = &d->desks[gpu];
@@ -372,12 +573,14 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 	bool exact = false;
 	uint64_t open, at;
 
+	if (desk->is_followed)
+		return step_followed(d, gpu, now, next);
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		if (!desk->lanes[i].used)
 			continue;
 		collect(d, gpu, i, now);
 		count++;
-		needy += gate_is_needed(d->slices[i].ledger->ledger);
+		needy += slice_is_needy(&d->slices[i]);
 	}
 	if (!count)
 		return 0;
@@ -391,11 +594,11 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 	result = move_gates(d, desk, gpu, open, now);
 	for (int i = 0; i < ARBITER_SLICES; i++)
 		if (desk->lanes[i].used)
-			publish(d, desk, i);
+			publish(d, desk, gpu, i, now);
 	if (needy)
 		*next = min_u64(*next, at);
 	for (int i = 0; i < ARBITER_SLICES; i++)
-		if (desk->lanes[i].used && !desk->lanes[i].open)
+		if (desk->lanes[i].used && !desk->lanes[i].is_remote && !desk->lanes[i].open)
 			*next = min_u64(*next, now + LOOK_CLOSED_NS);
 	if (exact && count > 1)
 		*next = min_u64(*next, now + meter_pause(desk));
@@ -419,8 +622,9 @@ int gate_driver_step(struct gate_driver *d, uint64_t now_ns, uint64_t *ret_next_
 	*ret_next_ns = now_ns + LOOK_NS;
 	/* if the guard opened everything meanwhile, the sets say so, and what must be closed is closed again below */
 	guard_beat(&d->guard);
+	take_latency(d, now_ns);
 	for (int i = 0; i < ARBITER_SLICES; i++)
-		if (d->slices[i].ledger)
+		if (is_used(&d->slices[i]))
 			take_settings(d, i, now_ns);
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		int r = step_gpu(d, i, now_ns, ret_next_ns);
@@ -453,6 +657,8 @@ void gate_driver_free(struct gate_driver *d)
 	guard_stop(&d->guard);
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
 		meter_reader_close(&d->desks[i].reader);
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		free(d->slices[i].member);
 	rm_close(&d->rm);
 	free(d);
 }

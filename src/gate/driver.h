@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The driver of the gates: reads what slices are to get from their ledgers, asks the arbiter of each GPU, and moves the
  * gates. `fracgpu run` runs it for its one slice (next to the program behind the preload door, in a thread of the
- * supervisor else); fracgpud for all slices.
- *
- * One driver with one slice keeps caps, which lie on the clock, and freezes. Weights and priorities are between the slices
- * of one driver: without fracgpud they have no effect. */
+ * supervisor else). Where several of a user have compute settings, one of the drivers decides for all (gate/share.h):
+ * the others are its members, which move their gates as they are told. */
 #ifndef FG_GATE_DRIVER_H
 #define FG_GATE_DRIVER_H
 
@@ -18,12 +16,36 @@
 
 struct gate_driver;
 
+/* A slice whose gates somebody else moves. */
+struct gate_member {
+	uint32_t max_permille, weight, priority, frozen, latency_us;	/* as in its ledger */
+	uint32_t gpu_count;
+	struct {
+		uint32_t gpu_id, channels;
+	} gpus[ACCOUNT_GPUS];
+	uint32_t pid_count;
+	int32_t pids[LEDGER_SLOTS];
+};
+
+struct gate_figures {
+	uint64_t busy_ns, throttled_ns;
+	uint32_t source;	/* as in struct ledger_compute */
+	uint32_t reserved;
+};
+
 struct gate_options {
 	uint64_t latency_ns;	/* longest wait for a turn; 0: the arbiter's default */
 	uint32_t phase_permille;	/* of the caps' periods */
 	uint32_t stall_ms;	/* the guard opens everything when the driver hangs that long; 0: 5 s */
 	bool no_meter;		/* guess from the gates alone */
 	void (*refresh)(struct meter_reader *reader);	/* of the meters' readers: for tests on the simulator */
+	/* Where drivers find each other: a directory of ours alone. NULL: this one is for itself. */
+	const char *share_dir;
+	bool (*may_join)(int peer);	/* whether the process behind a connected socket may be a member, or lead us */
+	/* What members are told: at once, and ten times a second. */
+	void (*tell)(void *arg, int member, uint32_t gpu_id, bool open);
+	void (*report)(void *arg, int member, uint32_t gpu_id, const struct gate_figures *figures);
+	void *arg;
 };
 
 /* Whether a slice has any compute setting, so that it needs a driver at all. */
@@ -36,7 +58,18 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
  * Returns its number, or -ENOSPC with 64 slices. */
 int gate_driver_add(struct gate_driver *driver, struct ledger_handle *ledger);
 
-/* Open the slice's gates and forget it. */
+/* Decide for a member, too: its number, or -ENOSPC. And what has changed of it. What it says is checked. */
+int gate_driver_join(struct gate_driver *driver, const struct gate_member *member);
+void gate_driver_update(struct gate_driver *driver, int member, const struct gate_member *about);
+
+/* The other side. What to say of a slice of ours; a gate of a GPU that is as somebody else decided; what it told of us; and
+ * to decide for ourselves again. All slices of this driver, which is one. */
+void gate_driver_describe(struct gate_driver *driver, int slice, struct gate_member *ret_member);
+void gate_driver_follow(struct gate_driver *driver, uint32_t gpu_id, bool open);
+void gate_driver_figures(struct gate_driver *driver, uint32_t gpu_id, const struct gate_figures *figures);
+void gate_driver_lead(struct gate_driver *driver);
+
+/* Open the slice's gates and forget it; or the member. */
 void gate_driver_remove(struct gate_driver *driver, int slice);
 
 /* Do what is due. *ret_next_ns: CLOCK_MONOTONIC of the next thing to do, 100 ms away at the most: settings may change.
@@ -54,6 +87,7 @@ void gate_driver_free(struct gate_driver *driver);
 void gate_settings_changed(struct ledger *ledger);
 
 /* All of it for one slice, in the calling thread, until *stop is not 0 (then call gate_settings_changed() to wake it).
+ * With options->share_dir it leads, or follows whoever does.
  * While the slice has no compute setting it sleeps: no driver, no guard, no timer. Returns 0 or negative errno with a
  * sentence in err: no way to the driver. */
 int gate_run(struct ledger_handle *ledger, const struct gate_options *options, const uint32_t *stop, struct error *err);

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The loop of a driver of one slice's gates: sleeps until something is due or the settings change. */
+/* The loop of a driver of one slice's gates: sleeps until something is due, the settings change, or a peer speaks. */
 #include "gate/driver.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "gate/share.h"
 
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -45,28 +49,108 @@ static bool is_over(const uint32_t *stop)
 	return __atomic_load_n(stop, __ATOMIC_SEQ_CST) != 0;
 }
 
+/* A futex cannot be polled: a thread waits on it and writes to a descriptor that can. */
+struct waker {
+	pthread_t thread;
+	const struct ledger *ledger;
+	int event;
+	uint32_t stop;
+};
+
+static void *wake_main(void *arg)
+{
+	struct waker *w = arg;
+	uint32_t seen = __atomic_load_n(&w->ledger->generation, __ATOMIC_SEQ_CST), now;
+
+	while (!is_over(&w->stop)) {
+		wait_for_change(w->ledger, seen, 0);
+		now = __atomic_load_n(&w->ledger->generation, __ATOMIC_SEQ_CST);
+		if (now != seen)
+			eventfd_write(w->event, 1);
+		seen = now;
+	}
+	return NULL;
+}
+
+static int waker_start(struct waker *w, const struct ledger *ledger)
+{
+	int r;
+
+	*w = (struct waker){ .ledger = ledger, .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+	if (w->event < 0)
+		return -errno;
+	r = -pthread_create(&w->thread, NULL, wake_main, w);
+	if (r < 0)
+		close(w->event);
+	return r;
+}
+
+static void waker_stop(struct waker *w, struct ledger *ledger)
+{
+	__atomic_store_n(&w->stop, 1, __ATOMIC_SEQ_CST);
+	gate_settings_changed(ledger);
+	pthread_join(w->thread, NULL);
+	close(w->event);
+}
+
+/* Until a time, or until somebody speaks. Returns whether it was the ledger's settings. */
+static bool wait_for_word(const struct share *share, const struct waker *waker, uint64_t until_ns)
+{
+	struct pollfd polls[SHARE_MEMBERS + 2];
+	uint64_t now = now_monotonic(), left = until_ns > now ? until_ns - now : 0;
+	struct timespec timeout = { .tv_sec = (time_t)(left / SECOND_NS), .tv_nsec = (long)(left % SECOND_NS) };
+	uint32_t count = share_polls(share, polls);
+	eventfd_t events;
+
+	polls[count] = (struct pollfd){ .fd = waker->event, .events = POLLIN };
+	ppoll(polls, count + 1, &timeout, NULL);
+	return eventfd_read(waker->event, &events) == 0;
+}
+
+static void drive_loop(struct ledger_handle *h, struct share *share, struct gate_driver *d, const struct waker *waker,
+		       const uint32_t *stop)
+{
+	uint64_t needed_ns = now_monotonic();
+
+	while (!is_over(stop)) {
+		uint64_t now = now_monotonic(), next;
+
+		if (gate_is_needed(h->ledger) || share_is_needed(share))
+			needed_ns = now;
+		else if (now - needed_ns > LINGER_NS)
+			return;
+		share_tend(share, now);
+		gate_driver_step(d, now, &next);
+		if (wait_for_word(share, waker, next))
+			share_changed(share);
+	}
+}
+
 /* Drive until there is nothing to drive for a while. */
 static int drive(struct ledger_handle *h, const struct gate_options *options, const uint32_t *stop, struct error *err)
 {
-	uint64_t needed_ns = now_monotonic();
+	struct gate_options ours = *options;
 	struct gate_driver *d;
+	struct waker waker;
+	struct share share;
 	int r;
 
-	r = gate_driver_new(&d, options, err);
+	share_init(&share, options);
+	ours.tell = share_tell;
+	ours.report = share_report;
+	ours.arg = &share;
+	r = gate_driver_new(&d, &ours, err);
 	if (r < 0)
 		return r;
-	r = gate_driver_add(d, h);
-	while (r >= 0 && !is_over(stop)) {
-		uint32_t generation = __atomic_load_n(&h->ledger->generation, __ATOMIC_SEQ_CST);
-		uint64_t now = now_monotonic(), next;
-
-		if (gate_is_needed(h->ledger))
-			needed_ns = now;
-		else if (now - needed_ns > LINGER_NS)
-			break;
-		gate_driver_step(d, now, &next);
-		wait_for_change(h->ledger, generation, next);
+	r = waker_start(&waker, h->ledger);
+	if (r < 0) {
+		gate_driver_free(d);
+		return error_set(err, r, "cannot start a thread: %s", strerror(-r));
 	}
+	share_attach(&share, d, gate_driver_add(d, h));
+	drive_loop(h, &share, d, &waker, stop);
+	share_done(&share);
+	waker_stop(&waker, h->ledger);
 	gate_driver_free(d);
 	return 0;
 }

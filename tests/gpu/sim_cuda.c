@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "gpu/cuda.h"
 #include "lib/test_rm.h"
 

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One driver leads, the others follow. */
+#include "gate/share.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+#define RETRY_NS (50 * MS)
+#define LOOK_NS (100 * MS)
+
+enum { MAGIC = 0x46474701, MESSAGES_AT_ONCE = 64, ORDER_GATE = 1, ORDER_FIGURES = 2 };
+
+/* From a member. */
+struct hello {
+	uint32_t magic;
+	uint32_t size;
+	struct gate_member about;
+};
+
+/* To a member. */
+struct order {
+	uint32_t magic;
+	uint32_t kind;
+	uint32_t gpu_id;
+	uint32_t open;
+	struct gate_figures figures;
+};
+
+void share_init(struct share *s, const struct gate_options *options)
+{
+	memset(s, 0, sizeof(*s));
+	s->options = options;
+	s->lock = s->listener = s->leader = -1;
+}
+
+void share_attach(struct share *s, struct gate_driver *driver, int slice)
+{
+	s->driver = driver;
+	s->slice = slice;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static bool make_address(const struct share *s, struct sockaddr_un *address)
+{
+	int n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/.gates", s->options->share_dir);
+
+	address->sun_family = AF_UNIX;
+	return n > 0 && (size_t)n < sizeof(address->sun_path);
+}
+
+static bool may_join(const struct share *s, int peer)
+{
+	return !s->options->may_join || s->options->may_join(peer);
+}
+
+/* ---- the leader ---- */
+
+static void drop_member(struct share *s, uint32_t index)
+{
+	gate_driver_remove(s->driver, s->members[index].slice);
+	close(s->members[index].fd);
+	s->members[index] = s->members[--s->count];
+}
+
+static int find_member(const struct share *s, int slice)
+{
+	for (uint32_t i = 0; i < s->count; i++)
+		if (s->members[i].slice == slice)
+			return (int)i;
+	return -1;
+}
+
+/* Who does not hear is hung up on: it then drives its slice itself. The driver is in the middle of a step, so the member is
+ * taken off the list at the next look, which sees the end. */
+static void send_order(struct share *s, int slice, const struct order *order)
+{
+	int index = find_member(s, slice);
+
+	if (index >= 0 && send(s->members[index].fd, order, sizeof(*order), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(*order))
+		shutdown(s->members[index].fd, SHUT_RDWR);
+}
+
+void share_tell(void *arg, int member, uint32_t gpu_id, bool open)
+{
+	const struct order order = { .magic = MAGIC, .kind = ORDER_GATE, .gpu_id = gpu_id, .open = open };
+
+	send_order(arg, member, &order);
+}
+
+void share_report(void *arg, int member, uint32_t gpu_id, const struct gate_figures *figures)
+{
+	const struct order order = { .magic = MAGIC, .kind = ORDER_FIGURES, .gpu_id = gpu_id, .figures = *figures };
+
+	send_order(arg, member, &order);
+}
+
+static bool lead(struct share *s)
+{
+	struct sockaddr_un address = { 0 };
+	char path[sizeof(address.sun_path) + 8];
+
+	if (!make_address(s, &address))
+		return false;
+	snprintf(path, sizeof(path), "%s.lock", address.sun_path);
+	s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->lock < 0 || flock(s->lock, LOCK_EX | LOCK_NB) < 0) {
+		close_fd(&s->lock);
+		return false;
+	}
+	s->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unlink(address.sun_path);
+	if (s->listener < 0 || bind(s->listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(s->listener, SHARE_MEMBERS) < 0) {
+		close_fd(&s->listener);
+		close_fd(&s->lock);
+		return false;
+	}
+	return true;
+}
+
+/* The first message of a member makes it one. That it follows from now on is said at once. */
+static bool take_hello(struct share *s, uint32_t index, const struct hello *hello)
+{
+	int slice;
+
+	if (s->members[index].slice >= 0) {
+		gate_driver_update(s->driver, s->members[index].slice, &hello->about);
+		return true;
+	}
+	slice = gate_driver_join(s->driver, &hello->about);
+	if (slice < 0)
+		return false;
+	s->members[index].slice = slice;
+	for (uint32_t i = 0; i < hello->about.gpu_count && i < ACCOUNT_GPUS; i++)
+		share_tell(s, slice, hello->about.gpus[i].gpu_id, true);
+	return true;
+}
+
+/* False: the member is gone, or speaks another language. */
+static bool hear_member(struct share *s, uint32_t index)
+{
+	struct hello hello;
+
+	for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
+		ssize_t n = recv(s->members[index].fd, &hello, sizeof(hello), MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return true;
+		if (n != sizeof(hello) || hello.magic != MAGIC || hello.size != sizeof(hello) || !take_hello(s, index, &hello))
+			return false;
+	}
+	return true;
+}
+
+static void tend_members(struct share *s)
+{
+	int peer;
+
+	while (s->count < SHARE_MEMBERS && (peer = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+		if (!may_join(s, peer)) {
+			close(peer);
+			continue;
+		}
+		s->members[s->count].fd = peer;
+		s->members[s->count++].slice = -1;
+	}
+	for (uint32_t i = 0; i < s->count;) {
+		if (hear_member(s, i))
+			i++;
+		else
+			drop_member(s, i);
+	}
+}
+
+/* ---- the follower ---- */
+
+static bool follow(struct share *s)
+{
+	struct sockaddr_un address = { 0 };
+
+	if (!make_address(s, &address))
+		return false;
+	s->leader = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->leader < 0 || connect(s->leader, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    !may_join(s, s->leader)) {
+		close_fd(&s->leader);
+		return false;
+	}
+	memset(&s->sent, 0xff, sizeof(s->sent));
+	s->look_ns = 0;
+	return true;
+}
+
+static void lose_leader(struct share *s)
+{
+	close_fd(&s->leader);
+	gate_driver_lead(s->driver);
+	s->retry_ns = 0;
+}
+
+static bool take_order(struct share *s, const struct order *order)
+{
+	if (order->kind == ORDER_GATE)
+		gate_driver_follow(s->driver, order->gpu_id, order->open);
+	else if (order->kind == ORDER_FIGURES)
+		gate_driver_figures(s->driver, order->gpu_id, &order->figures);
+	else
+		return false;
+	return true;
+}
+
+static bool hear_leader(struct share *s)
+{
+	struct order order;
+
+	for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
+		ssize_t n = recv(s->leader, &order, sizeof(order), MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return true;
+		if (n != sizeof(order) || order.magic != MAGIC || !take_order(s, &order))
+			return false;
+	}
+	return true;
+}
+
+/* Say what has changed of ours. */
+static bool say_hello(struct share *s, uint64_t now)
+{
+	struct hello hello = { .magic = MAGIC, .size = sizeof(hello) };
+
+	if (now < s->look_ns)
+		return true;
+	s->look_ns = now + LOOK_NS;
+	gate_driver_describe(s->driver, s->slice, &hello.about);
+	if (memcmp(&hello.about, &s->sent, sizeof(s->sent)) == 0)
+		return true;
+	s->sent = hello.about;
+	return send(s->leader, &hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(hello);
+}
+
+/* ---- both ---- */
+
+void share_tend(struct share *s, uint64_t now)
+{
+	if (!s->options->share_dir)
+		return;
+	if (s->listener < 0 && s->leader < 0 && now >= s->retry_ns) {
+		s->retry_ns = now + RETRY_NS;
+		if (!lead(s))
+			follow(s);
+	}
+	if (s->listener >= 0)
+		tend_members(s);
+	if (s->leader >= 0 && (!hear_leader(s) || !say_hello(s, now)))
+		lose_leader(s);
+}
+
+void share_changed(struct share *s)
+{
+	s->look_ns = 0;
+}
+
+bool share_is_needed(const struct share *s)
+{
+	return s->count != 0;
+}
+
+uint32_t share_polls(const struct share *s, struct pollfd *ret_polls)
+{
+	uint32_t count = 0;
+
+	if (s->leader >= 0)
+		ret_polls[count++] = (struct pollfd){ .fd = s->leader, .events = POLLIN };
+	if (s->listener >= 0)
+		ret_polls[count++] = (struct pollfd){ .fd = s->listener, .events = POLLIN };
+	for (uint32_t i = 0; i < s->count; i++)
+		ret_polls[count++] = (struct pollfd){ .fd = s->members[i].fd, .events = POLLIN };
+	return count;
+}
+
+void share_done(struct share *s)
+{
+	while (s->count)
+		drop_member(s, s->count - 1);
+	close_fd(&s->leader);
+	close_fd(&s->listener);
+	close_fd(&s->lock);
+}
