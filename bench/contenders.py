@@ -71,6 +71,11 @@ class Contender:
         """After its window; a kernel may have to end first."""
         return json.loads(self.line("{", self.seconds + self.warm_up + 30))
 
+    def notes(self):
+        """What fracgpu says about options that have no effect."""
+        self.errors.seek(0)
+        return {line.strip() for line in self.errors.read().splitlines() if line.startswith("fracgpu: note:")}
+
     def stop(self):
         """Early: returns what it has done so far."""
         self.child.terminate()
