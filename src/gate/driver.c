@@ -107,6 +107,11 @@ static int control(void *arg, uint32_t gpu, void *params, uint32_t size)
 	return rm_control(rm, rm->gpus[gpu].subdevice_handle, NV2080_CTRL_CMD_FIFO_DISABLE_CHANNELS, params, size);
 }
 
+static void ring(void *arg, uint32_t gpu, uint32_t token)
+{
+	rm_doorbell_ring(arg, gpu, token);
+}
+
 int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *options, struct error *err)
 {
 	struct gate_driver *d = calloc(1, sizeof(*d));
@@ -125,7 +130,10 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
 	keep[count++] = d->rm.ctl;
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
 		keep[count++] = d->rm.gpu_fd[i];
-	d->port = (struct gate_port){ .control = control, .arg = &d->rm };
+	/* mapped before the guard is made, which rings as well; GPUs before Volta have none */
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		rm_doorbell_open(&d->rm, i);
+	d->port = (struct gate_port){ .control = control, .ring = ring, .arg = &d->rm };
 	r = guard_start(&d->guard, d->rm.gpu_count, &d->port, keep, count,
 			options->stall_ms ? options->stall_ms : STALL_MS);
 	if (r < 0) {

@@ -87,9 +87,16 @@ static int call_flush(struct gate_set *set, const struct gate_port *port, bool d
 	}
 	if (status != NV_OK && !is_gone(status))
 		result = failure(status);
-	for (uint32_t i = 0; i < call->count && !disable && !result; i++)
-		if (set->channels[call->index[i]].state == GATE_CLOSED)
-			set->channels[call->index[i]].state = GATE_OPEN;
+	for (uint32_t i = 0; i < call->count && !disable && !result; i++) {
+		struct gate_channel *c = &set->channels[call->index[i]];
+
+		if (c->state != GATE_CLOSED)
+			continue;
+		c->state = GATE_OPEN;
+		/* what came while it was closed */
+		if (c->has_token && port->ring)
+			port->ring(port->arg, set->gpu, c->token);
+	}
 	call->count = 0;
 	return result;
 }
@@ -212,6 +219,11 @@ static const struct hold *runner_of(struct account *account, const struct hold *
 	return group && group->kind == HOLD_GROUP ? group : channel;
 }
 
+static bool is_scheduled(const struct hold *hold)
+{
+	return (hold->length & SCHEDULE_MASK) == SCHEDULED;
+}
+
 static struct gate_channel *set_find(struct collection *c, const struct hold *hold)
 {
 	struct gate_set *set = c->set;
@@ -238,7 +250,7 @@ static int collect_one(struct hold *hold, void *arg)
 		return 0;
 	runner = runner_of(c->account, hold);
 	/* a channel that is closed before it was scheduled may never start (measured on an H200) */
-	if (runner->engine > ENGINE_GR_LAST || (runner->length != SCHEDULED && hold->length != SCHEDULED))
+	if (runner->engine > ENGINE_GR_LAST || !(is_scheduled(runner) || is_scheduled(hold)))
 		return 0;
 	channel = set_find(c, hold);
 	if (!channel) {
@@ -251,6 +263,8 @@ static int collect_one(struct hold *hold, void *arg)
 						  .slice = (uint8_t)c->slice, .state = GATE_OPEN };
 		__atomic_store_n(&c->set->count, c->set->count + 1, __ATOMIC_SEQ_CST);
 	}
+	channel->has_token = hold->length >> TOKEN_SHIFT;
+	channel->token = (uint32_t)((hold->length >> TOKEN_SHIFT) - 1);
 	channel->seen = 1;
 	c->count++;
 	return 0;

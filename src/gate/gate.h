@@ -24,6 +24,8 @@ enum {
  * child, too, so it may use system calls only. */
 struct gate_port {
 	int (*control)(void *arg, uint32_t gpu, void *params, uint32_t size);
+	/* Ring a channel's doorbell. NULL: this GPU needs none. */
+	void (*ring)(void *arg, uint32_t gpu, uint32_t token);
 	void *arg;
 };
 
@@ -39,7 +41,9 @@ struct gate_channel {
 	uint16_t state;		/* enum gate_state */
 	uint8_t slice;
 	uint8_t seen;		/* by the collection under way */
-	uint32_t reserved;
+	uint32_t token;		/* of its doorbell */
+	bool has_token;
+	uint8_t reserved[3];
 };
 
 /* Lives in memory shared with the guard. */

@@ -35,12 +35,6 @@ enum {
 	MEMORY_PARAMS = 256,
 };
 
-/* nv_ioctl_nvos33_parameters_with_fd (nv-unix-nvos-params-wrappers.h); mmap offset must be 0 (nv-mmap.c) */
-enum {
-	MAP_SIZE = 56, MAP_CLIENT = 0, MAP_DEVICE = 4, MAP_MEMORY = 8, MAP_LENGTH = 24, MAP_STATUS = 40, MAP_FLAGS = 44,
-	MAP_FD = 48, MAP_READ_ONLY = 1,
-};
-
 enum { HANDLE_BASE = 0x0f6b0000, HANDLE_HEADER = 1, HANDLE_RECORDS = 2, HANDLE_BUFFER = 3 };
 
 static uint32_t handle_of(const struct meter_reader *r, uint32_t which)
@@ -56,12 +50,11 @@ static int status_error(int status)
 }
 
 /* Host memory of the driver's, mapped by us. */
-static int make_memory(struct meter_reader *r, int index, uint32_t which, uint64_t bytes, uint8_t **ret_memory)
+static int make_memory(struct meter_reader *r, uint32_t which, uint64_t bytes, struct rm_map *ret_map)
 {
 	const struct rm_gpu *gpu = &r->rm->gpus[r->gpu];
-	char params[MEMORY_PARAMS] = { 0 }, map[MAP_SIZE] = { 0 };
+	char params[MEMORY_PARAMS] = { 0 };
 	uint32_t handle = handle_of(r, which);
-	void *memory;
 	int status;
 
 	put_u32(params, MEMORY_OWNER, r->rm->client);
@@ -70,26 +63,9 @@ static int make_memory(struct meter_reader *r, int index, uint32_t which, uint64
 	put_u32(params, MEMORY_ATTR2, HOST_ATTR2);
 	put_u64(params, MEMORY_BYTES, bytes);
 	status = rm_alloc(r->rm, gpu->device_handle, &handle, CLASS_SYSTEM_MEMORY, params);
-	if (status != NV_OK)
-		return status_error(status);
-	r->map_fd[index] = open("/dev/nvidiactl", O_RDWR | O_CLOEXEC);
-	if (r->map_fd[index] < 0)
-		return -errno;
-	put_u32(map, MAP_CLIENT, r->rm->client);
-	put_u32(map, MAP_DEVICE, gpu->device_handle);
-	put_u32(map, MAP_MEMORY, handle);
-	put_u64(map, MAP_LENGTH, bytes);
-	put_u32(map, MAP_FLAGS, MAP_READ_ONLY);
-	put_u32(map, MAP_FD, (uint32_t)r->map_fd[index]);
-	if (ioctl(r->rm->ctl, abi_request(NV_ESC_RM_MAP_MEMORY, MAP_SIZE), map) < 0)
-		return -errno;
-	if (get_u32(map, MAP_STATUS) != NV_OK)
-		return status_error((int)get_u32(map, MAP_STATUS));
-	memory = mmap(NULL, bytes, PROT_READ, MAP_SHARED, r->map_fd[index], 0);
-	if (memory == MAP_FAILED)
-		return -errno;
-	*ret_memory = memory;
-	return 0;
+	if (status == NV_OK)
+		status = rm_map(r->rm, gpu->device_handle, handle, "/dev/nvidiactl", bytes, false, ret_map);
+	return status == NV_OK ? 0 : status_error(status);
 }
 
 static int bind_events(struct meter_reader *r, bool all_users)
@@ -108,11 +84,13 @@ static int open_records(struct meter_reader *r)
 	char params[BUFFER_SIZE] = { 0 }, enable[ENABLE_SIZE] = { 0 };
 	int status;
 
-	status = make_memory(r, 0, HANDLE_HEADER, METER_HEADER_BYTES, &r->header);
+	status = make_memory(r, HANDLE_HEADER, METER_HEADER_BYTES, &r->maps[0]);
 	if (status == 0)
-		status = make_memory(r, 1, HANDLE_RECORDS, METER_RECORDS_BYTES, &r->records);
+		status = make_memory(r, HANDLE_RECORDS, METER_RECORDS_BYTES, &r->maps[1]);
 	if (status < 0)
 		return status;
+	r->header = r->maps[0].at;
+	r->records = r->maps[1].at;
 	put_u32(params, BUFFER_RECORD_SIZE, METER_RECORD_SIZE);
 	put_u32(params, BUFFER_RECORD_COUNT, METER_RECORDS_MAX);
 	put_u32(params, BUFFER_SUBDEVICE, r->rm->gpus[r->gpu].subdevice_handle);
@@ -142,15 +120,8 @@ static void close_records(struct meter_reader *r)
 {
 	if (r->buffer)
 		rm_free(r->rm, r->buffer);
-	if (r->header)
-		munmap(r->header, METER_HEADER_BYTES);
-	if (r->records)
-		munmap(r->records, METER_RECORDS_BYTES);
-	for (int i = 0; i < 2; i++) {
-		if (r->map_fd[i] >= 0)
-			close(r->map_fd[i]);
-		r->map_fd[i] = -1;
-	}
+	rm_unmap(&r->maps[0]);
+	rm_unmap(&r->maps[1]);
 	rm_free(r->rm, handle_of(r, HANDLE_RECORDS));
 	rm_free(r->rm, handle_of(r, HANDLE_HEADER));
 	r->header = r->records = NULL;
@@ -195,7 +166,6 @@ int meter_reader_open(struct meter_reader *reader, struct rm *rm, uint32_t gpu, 
 	memset(reader, 0, sizeof(*reader));
 	reader->rm = rm;
 	reader->gpu = gpu;
-	reader->map_fd[0] = reader->map_fd[1] = -1;
 	if (gpu >= rm->gpu_count)
 		return error_set(err, -EINVAL, "there is no GPU %u", gpu);
 	records = open_records(reader);
@@ -336,7 +306,6 @@ void meter_reader_close(struct meter_reader *reader)
 	close_records(reader);
 	free(reader->samples);
 	memset(reader, 0, sizeof(*reader));
-	reader->map_fd[0] = reader->map_fd[1] = -1;
 }
 
 const char *meter_source_text(enum meter_source source)

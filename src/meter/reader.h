@@ -32,7 +32,7 @@ struct meter_reader {
 	uint32_t gpu;
 	enum meter_source source;
 	uint32_t buffer;		/* handle of the event buffer, for METER_RECORDS* */
-	int map_fd[2];
+	struct rm_map maps[2];		/* header and records */
 	uint8_t *header, *records;
 	uint32_t get;
 	uint64_t dropped;

@@ -19,6 +19,13 @@ struct rm_gpu {
 	uint32_t pci_domain, pci_bus, pci_slot;
 };
 
+/* Memory of the driver's, or registers, mapped by us. */
+struct rm_map {
+	void *at; /* NULL: not mapped */
+	uint64_t bytes;
+	int fd;
+};
+
 struct rm {
 	int ctl; /* /dev/nvidiactl */
 	int gpu_fd[ACCOUNT_GPUS]; /* /dev/nvidiaN; -1 */
@@ -29,6 +36,7 @@ struct rm {
 	struct abi_layout layout;
 	uint32_t gpu_count; /* in nvidia-smi's order: by PCI address */
 	struct rm_gpu gpus[ACCOUNT_GPUS];
+	struct rm_map doorbells[ACCOUNT_GPUS]; /* rm_doorbell_open() */
 };
 
 /* The driver's version: NV_ESC_CHECK_VERSION_STR, /sys/module/nvidia/version, /proc/driver/nvidia/version.
@@ -50,6 +58,17 @@ void rm_close(struct rm *r);
 int rm_alloc(struct rm *r, uint32_t parent, uint32_t *handle, uint32_t class_id, void *params);
 int rm_free(struct rm *r, uint32_t handle);
 int rm_control(struct rm *r, uint32_t object, uint32_t command, void *params, uint32_t size);
+
+/* Map an object below device (ours, or a subdevice) through a new descriptor of path. Returns 0, -errno, or a status word. */
+int rm_map(struct rm *r, uint32_t device, uint32_t object, const char *path, uint64_t bytes, bool writable,
+	   struct rm_map *ret_map);
+void rm_unmap(struct rm_map *map);
+
+/* Doorbells: a channel with new work is only looked at when its number is written to a register (from Volta on; earlier GPUs
+ * need none). Whoever has the register mapped can ring for any channel. open: 0 or -errno, -ENODEV on a GPU without.
+ * rm_doorbell_ring(): a memory access, also in a forked child; nothing when it is not open. */
+int rm_doorbell_open(struct rm *r, uint32_t gpu);
+void rm_doorbell_ring(const struct rm *r, uint32_t gpu, uint32_t token);
 
 /* Figures of NV2080_CTRL_FB_INFO, in bytes: count indices, count results. Status word or negative errno, as
  * above. */

@@ -14,10 +14,11 @@
 
 #include "engine/engine.h"
 #include "rm/rm.h"
+#include "supervisor/listener.h"
 #include "supervisor/process.h"
 #include "supervisor/supervisor.h"
 
-enum { SUPERVISOR_WORKERS = 6 };
+enum { SUPERVISOR_THREADS = 7 };	/* a sentinel and workers: workers.c */
 
 struct supervisor;
 
@@ -26,7 +27,13 @@ struct serving {
 	struct supervisor *supervisor;
 	int listener;
 	atomic_bool is_stopping;
-	pthread_t workers[SUPERVISOR_WORKERS];
+	atomic_bool is_watched;		/* the sentinel looks whether somebody waits */
+	atomic_uint_fast32_t receivers;	/* that wait for a call, or are on their way */
+	atomic_uint_fast64_t received;	/* calls */
+	pthread_mutex_t lock;		/* of the two below */
+	pthread_cond_t wake, wake_sentinel;
+	uint32_t asleep, called;
+	pthread_t workers[SUPERVISOR_THREADS];
 	uint32_t worker_count;
 };
 
@@ -54,6 +61,9 @@ struct supervisor {
 	void *member_arg;
 	pid_t program;
 };
+
+/* Judge one call and answer it. */
+void serve_answer(struct serving *serving, const union notification *n);
 
 /* Start and stop the workers of serving->listener. serve_stop() returns when all have ended. */
 int serve_start(struct serving *serving);

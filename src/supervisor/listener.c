@@ -43,6 +43,13 @@ bool listener_is_valid(int listener, uint64_t id)
 	return ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
 }
 
+bool listener_has_more(int listener)
+{
+	struct pollfd p = { .fd = listener, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLIN);
+}
+
 bool listener_is_hung_up(int listener)
 {
 	struct pollfd p = { .fd = listener };

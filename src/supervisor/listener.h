@@ -34,4 +34,7 @@ bool listener_is_valid(int listener, uint64_t id);
 /* Whether the last task with the filter is gone. */
 bool listener_is_hung_up(int listener);
 
+/* Whether a call waits to be received. */
+bool listener_has_more(int listener);
+
 #endif

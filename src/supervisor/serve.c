@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Judging notifications: who called, on which file, and what the engine says. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -16,9 +14,6 @@
 #include "supervisor/internal.h"
 #include "supervisor/listener.h"
 #include "supervisor/tree.h"
-
-/* Ends a worker's wait on kernels that do not end it when the last task is gone (before 6.11). */
-#define STOP_SIGNAL (SIGRTMIN + 7)
 
 /* A caller, as the engine sees it. */
 struct door {
@@ -303,63 +298,12 @@ static void judge(const struct serving *serving, const struct seccomp_notif *n, 
 	caller_done(&s->processes, &caller);
 }
 
-static void *worker(void *arg)
+void serve_answer(struct serving *serving, const union notification *n)
 {
-	struct serving *serving = arg;
-	union notification n;
 	union response r;
 
-	while (!atomic_load(&serving->is_stopping)) {
-		int code = listener_receive(serving->listener, &n);
-
-		if (code == -ENOENT && listener_is_hung_up(serving->listener))
-			break;
-		if (code < 0)
-			continue;
-		memset(&r, 0, sizeof(r));
-		r.data.id = n.data.id;
-		judge(serving, &n.data, &r.data);
-		listener_send(serving->listener, &r);
-	}
-	return NULL;
-}
-
-static void on_stop(int number)
-{
-}
-
-int serve_start(struct serving *serving)
-{
-	struct sigaction action = { .sa_handler = on_stop };
-	sigset_t stop, saved;
-	int code = 0;
-
-	sigaction(STOP_SIGNAL, &action, NULL);
-	sigfillset(&stop);
-	sigdelset(&stop, STOP_SIGNAL);
-	pthread_sigmask(SIG_SETMASK, &stop, &saved);
-	for (serving->worker_count = 0; serving->worker_count < SUPERVISOR_WORKERS && !code; serving->worker_count += !code)
-		code = -pthread_create(&serving->workers[serving->worker_count], NULL, worker, serving);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	return code;
-}
-
-void serve_stop(struct serving *serving)
-{
-	struct timespec wait;
-
-	atomic_store(&serving->is_stopping, true);
-	for (uint32_t i = 0; i < serving->worker_count; i++) {
-		/* again and again: the signal may come just before the wait */
-		do {
-			pthread_kill(serving->workers[i], STOP_SIGNAL);
-			clock_gettime(CLOCK_REALTIME, &wait);
-			wait.tv_nsec += 10000000;
-			if (wait.tv_nsec >= 1000000000) {
-				wait.tv_nsec -= 1000000000;
-				wait.tv_sec++;
-			}
-		} while (pthread_timedjoin_np(serving->workers[i], NULL, &wait) == ETIMEDOUT);
-	}
-	serving->worker_count = 0;
+	memset(&r, 0, sizeof(r));
+	r.data.id = n->data.id;
+	judge(serving, &n->data, &r.data);
+	listener_send(serving->listener, &r);
 }
