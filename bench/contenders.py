@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 
-START_UP = 60  # seconds for a program to be ready, that of PyTorch included
+START_UP = 25  # seconds for a program to be ready, that of PyTorch included
 LEAD = 0.05  # seconds between the word to start and the start
 TRAIL = 0.05  # seconds before the window's end at which watch() looks last: then nobody is ending yet
 

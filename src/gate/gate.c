@@ -208,7 +208,7 @@ struct collection {
 	uint32_t slice, account_gpu;
 	uint32_t hint;		/* where the next one probably is: both sides keep their order */
 	int count;
-	bool full;
+	bool full, is_new;
 };
 
 /* A channel in a group runs where and when the group does. */
@@ -262,6 +262,7 @@ static int collect_one(struct hold *hold, void *arg)
 		*channel = (struct gate_channel){ .client = hold->client, .handle = hold->handle,
 						  .slice = (uint8_t)c->slice, .state = GATE_OPEN };
 		__atomic_store_n(&c->set->count, c->set->count + 1, __ATOMIC_SEQ_CST);
+		c->is_new = true;
 	}
 	channel->has_token = hold->length >> TOKEN_SHIFT;
 	channel->token = (uint32_t)((hold->length >> TOKEN_SHIFT) - 1);
@@ -270,7 +271,7 @@ static int collect_one(struct hold *hold, void *arg)
 	return 0;
 }
 
-int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu)
+int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu, bool *ret_new)
 {
 	struct collection c = { .set = set, .account = account, .slice = slice, .account_gpu = account_gpu };
 
@@ -285,5 +286,6 @@ int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, 
 		else
 			i++;
 	}
+	*ret_new = c.is_new;
 	return c.full ? -ENOSPC : c.count;
 }

@@ -60,8 +60,9 @@ void gate_init(struct gate_set *set, uint32_t gpu);
 
 /* Bring the channels of a slice up to date: those of engine GR (all others, copies say, run on) that the account holds on
  * its GPU account_gpu. New ones are open, as the driver makes them; gate_apply() then closes them where it must.
- * Returns the number of the slice's channels, or -ENOSPC when some found no room. The caller holds the ledger's lock. */
-int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu);
+ * Returns the number of the slice's channels, or -ENOSPC when some found no room; *ret_new: some were not known before. The
+ * caller holds the ledger's lock. */
+int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu, bool *ret_new);
 
 /* Make the gates of slices (bit i for slice i) as open says: opens first, closes then, with as few calls as can be.
  * Channels the driver does not know are passed over until the account forgets them too.

@@ -86,6 +86,8 @@ static void hold(enum hold_kind kind, uint32_t handle, uint32_t parent, uint32_t
 	assert_int_equal(account_hold(account, &h), 0);
 }
 
+static bool is_new;
+
 static int setup(void **state)
 {
 	uint64_t limits[2] = { 1 << 20, 1 << 20 };
@@ -130,19 +132,19 @@ static void test_collect(void **state)
 	gate_init(set, 0);
 	group = account_find(account, CLIENT, 0x10);
 	group->length = SCHEDULING;
-	assert_int_equal(gate_collect(set, 3, account, 0), 1);
+	assert_int_equal(gate_collect(set, 3, account, 0, &is_new), 1);
 	group->length = SCHEDULED;
-	assert_int_equal(gate_collect(set, 3, account, 0), 9);
-	assert_int_equal(gate_collect(set, 3, account, 0), 9);
+	assert_int_equal(gate_collect(set, 3, account, 0, &is_new), 9);
+	assert_int_equal(gate_collect(set, 3, account, 0, &is_new), 9);
 	assert_int_equal(set->count, 9);
 	account_drop(account, CLIENT, 0x103);
-	assert_int_equal(gate_collect(set, 3, account, 0), 8);
+	assert_int_equal(gate_collect(set, 3, account, 0, &is_new), 8);
 	account_drop(account, CLIENT, 0x10);
-	assert_int_equal(gate_collect(set, 3, account, 0), 1);
+	assert_int_equal(gate_collect(set, 3, account, 0, &is_new), 1);
 	assert_int_equal(set->channels[0].handle, 0x901);
-	assert_int_equal(gate_collect(set, 4, account, 1), 1);	/* another slice keeps its own */
+	assert_int_equal(gate_collect(set, 4, account, 1, &is_new), 1);	/* another slice keeps its own */
 	assert_int_equal(set->count, 2);
-	assert_int_equal(gate_collect(set, GATE_SLICES, account, 1), -EINVAL);
+	assert_int_equal(gate_collect(set, GATE_SLICES, account, 1, &is_new), -EINVAL);
 	free(set);
 	(void)state;
 }
@@ -154,7 +156,7 @@ static void test_split(void **state)
 
 	make_channels(0, 200, 0x10);
 	gate_init(set, 0);
-	assert_int_equal(gate_collect(set, 0, account, 0), 200);
+	assert_int_equal(gate_collect(set, 0, account, 0, &is_new), 200);
 	assert_int_equal(gate_apply(set, &port, 1, 1), 0);
 	assert_int_equal(fake->calls, 0);	/* born open */
 	assert_int_equal(gate_apply(set, &port, 0, 2), 0);
@@ -178,11 +180,11 @@ static void test_order(void **state)
 
 	gate_init(set, 0);
 	make_channels(0, 2, 0x10);
-	gate_collect(set, 0, account, 0);
+	gate_collect(set, 0, account, 0, &is_new);
 	account_drop(account, CLIENT, 0x100);
 	account_drop(account, CLIENT, 0x101);
 	make_channels(2, 3, 0x10);
-	assert_int_equal(gate_collect(set, 1, account, 0), 3);
+	assert_int_equal(gate_collect(set, 1, account, 0, &is_new), 3);
 	assert_int_equal(set->count, 5);
 	gate_apply(set, &port, 1, 1);
 	assert_int_equal(count_off(), 3);
@@ -210,7 +212,7 @@ static void test_vanished(void **state)
 
 	gate_init(set, 0);
 	make_channels(0, 70, 0x10);
-	gate_collect(set, 0, account, 0);
+	gate_collect(set, 0, account, 0, &is_new);
 	gate_apply(set, &port, 1, 1);
 	fake->exists[5] = fake->exists[69] = 0;
 	assert_int_equal(gate_apply(set, &port, 0, 2), 0);
@@ -218,7 +220,7 @@ static void test_vanished(void **state)
 	assert_int_equal(gate_apply(set, &port, 1, 3), 0);
 	assert_int_equal(count_off(), 0);
 	/* once known to be gone they cost nothing, even while the account still holds them */
-	gate_collect(set, 0, account, 0);
+	gate_collect(set, 0, account, 0, &is_new);
 	calls = fake->calls;
 	assert_int_equal(gate_apply(set, &port, 0, 4), 0);
 	assert_int_equal(fake->calls - calls, 2);
@@ -239,7 +241,7 @@ static void test_trouble(void **state)
 
 	gate_init(set, 0);
 	make_channels(0, 3, 0x10);
-	gate_collect(set, 0, account, 0);
+	gate_collect(set, 0, account, 0, &is_new);
 	fake->fail = NV_ERR_TIMEOUT;
 	assert_int_equal(gate_apply(set, &port, 0, 1), -EIO);
 	assert_int_equal(fake->calls, 1);	/* no loop against a wedged GPU */
@@ -278,7 +280,7 @@ static pid_t start_driver(uint32_t stall_ms)
 
 		if (guard_start(&guard, 1, &port, NULL, 0, stall_ms) < 0)
 			_exit(1);
-		if (gate_collect(&guard.shared->sets[0], 0, account, 0) < 0)
+		if (gate_collect(&guard.shared->sets[0], 0, account, 0, &is_new) < 0)
 			_exit(2);
 		gate_apply(&guard.shared->sets[0], &port, 0, 1);
 		for (;;)
@@ -333,7 +335,7 @@ static void test_guard_end(void **state)
 	assert_int_equal(guard_start(&guard, 1, &port, NULL, 0, 0), 0);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);	/* whoever waits for any child does not meet it */
 	assert_int_equal(waitpid(guard.pid, NULL, WNOHANG | __WCLONE), 0);
-	gate_collect(&guard.shared->sets[0], 0, account, 0);
+	gate_collect(&guard.shared->sets[0], 0, account, 0, &is_new);
 	gate_apply(&guard.shared->sets[0], &port, 0, 1);
 	assert_int_equal(count_off(), 3);
 	close(fds[1]);
