@@ -40,14 +40,21 @@ static uint32_t disable_channels(struct sim_control_call *call, void *params, ui
 	}
 	if (changes)
 		sim_sched_wait(call->sim, call->gpu, p[DISABLE_DISABLE]);
-	for (uint32_t i = 0; i < count; i++)
-		sim_channel_set(channels[i], !p[DISABLE_DISABLE], channels[i]->scheduled);
+	for (uint32_t i = 0; i < count; i++) {
+		if (p[DISABLE_DISABLE])
+			channels[i]->disabled++;
+		else if (channels[i]->disabled)
+			channels[i]->disabled--;
+		sim_channel_set(channels[i], !channels[i]->disabled, channels[i]->scheduled);
+	}
 	return NV_OK;
 }
 
 /* To schedule also enables: a paused channel runs again. */
 static void schedule_one(struct sim_object *channel, bool enable)
 {
+	if (enable)
+		channel->disabled = 0;
 	sim_channel_set(channel, channel->enabled || enable, enable);
 }
 

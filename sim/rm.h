@@ -48,6 +48,7 @@ struct sim_object {
 	/* channels */
 	bool is_channel;
 	bool enabled;			/* FIFO_DISABLE_CHANNELS left it on */
+	uint32_t disabled;		/* how often: it must be enabled as often (found on an H200) */
 	bool scheduled;			/* GPFIFO_SCHEDULE put it on the runlist */
 	uint64_t on_since_ns, on_ns;	/* how long it could run: for tests of caps */
 	uint32_t depends[SIM_CHANNEL_DEPENDS];	/* handles it cannot live without: USERD memory, VA space */

@@ -47,7 +47,6 @@ static const char *effect_word(enum abi_effect effect)
 	case ABI_SCHED_DISABLE:
 	case ABI_SCHED_ENABLE:
 	case ABI_SCHED_TIMESLICE:
-	case ABI_SCHED_TOKEN:
 		return "scheduling: the slice's own channels only, or answered without effect";
 	case ABI_EXPORT:
 		return "the charge stays";

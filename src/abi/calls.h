@@ -124,7 +124,6 @@ enum abi_effect {
 	ABI_SCHED_DISABLE,	/* FIFO_DISABLE_CHANNELS */
 	ABI_SCHED_ENABLE,	/* GPFIFO_SCHEDULE of a group or a channel */
 	ABI_SCHED_TIMESLICE,
-	ABI_SCHED_TOKEN,	/* the number that a channel's doorbell is rung with */
 	ABI_EXPORT,		/* memory to a descriptor: the descriptor keeps it */
 	ABI_IMPORT,		/* memory from a descriptor */
 	/* UVM */

@@ -172,7 +172,6 @@ static const struct abi_row controls[] = {
 	  CTRL "c06f.h: to 550; size in the layout" },
 	{ 0xc36f0103, ABI_SCHED_ENABLE, 0, "NVC36F_CTRL_CMD_GPFIFO_SCHEDULE",
 	  CTRL "c36f.h: to 550; size in the layout" },
-	{ 0xc36f0108, ABI_SCHED_TOKEN, 4, "NVC36F_CTRL_CMD_GPFIFO_GET_WORK_SUBMIT_TOKEN", CTRL "c36f.h" },
 	{ 0xc56f010b, ABI_REFUSE, 0, "NVC56F_CTRL_CMD_GET_KMB",
 	  CTRL "c56f.h: confidential computing; dups hMemory unseen (kernel_channel.c)" },
 };

@@ -340,9 +340,11 @@ static uint64_t mark_scheduled(struct op *op, const struct control *control, uin
 	ledger_lock(ledger, &saved);
 	hold = account_find(op->account, control->client, control->object);
 	if (hold && (hold->kind == HOLD_GROUP || hold->kind == HOLD_CHANNEL)) {
-		before = hold->length & SCHEDULE_MASK;
+		before = hold->length & SCHEDULE_STATE;
+		if (now == SCHEDULED)
+			hold->length += SCHEDULE_ONCE;
 		if (now != SCHEDULING || !before)
-			hold->length = (hold->length & ~(uint64_t)SCHEDULE_MASK) | now;
+			hold->length = (hold->length & ~(uint64_t)SCHEDULE_STATE) | now;
 	}
 	ledger_unlock(ledger, &saved);
 	return before;
@@ -367,28 +369,6 @@ static struct answer sched_enable(struct op *op, struct control *control)
 	mark_scheduled(op, control, params[0] && answer.value >= 0 && !get_u32(control->argument, CONTROL_STATUS) ? SCHEDULED : 0);
 	if (gated)
 		ledger_settings_changed(op->engine->ledger->ledger);
-	return control_reply(op, control, answer, params);
-}
-
-/* Work that comes while a channel is held back is not seen when it is let go, unless the doorbell is rung once more
- * (measured on an H200: the program waits for ever). So its number is kept. */
-static struct answer sched_token(struct op *op, struct control *control)
-{
-	struct ledger_handle *ledger = op->engine->ledger;
-	uint8_t params[4];
-	struct answer answer;
-	struct hold *hold;
-	sigset_t saved;
-
-	if (control->params_size != sizeof(params))
-		return control_refuse(op, control, NV_ERR_INVALID_PARAM_STRUCT);
-	if (control_run(op, control, params, &answer)) {
-		ledger_lock(ledger, &saved);
-		hold = account_find(op->account, control->client, control->object);
-		if (hold && hold->kind == HOLD_CHANNEL)
-			hold->length = (hold->length & SCHEDULE_MASK) | ((uint64_t)get_u32(params, 0) + 1) << TOKEN_SHIFT;
-		ledger_unlock(ledger, &saved);
-	}
 	return control_reply(op, control, answer, params);
 }
 
@@ -501,8 +481,6 @@ static struct answer control_by_row(struct op *op, struct control *control, cons
 		return sched_enable(op, control);
 	case ABI_SCHED_TIMESLICE:
 		return sched_timeslice(op, control);
-	case ABI_SCHED_TOKEN:
-		return sched_token(op, control);
 	case ABI_EXPORT:
 		return export_memory(op, control);
 	default:

@@ -21,12 +21,6 @@
 #define METER_ALONE_NS (5 * MS)
 #define METER_IDLE_NS (20 * MS)
 #define LOOK_CLOSED_NS (20 * MS)	/* the same while a gate is closed: new channels are born open */
-/* A channel's first work takes up to 3 ms at a stretch, and never ends when it is stopped before (measured on an H200: a cap
- * of 10 %, open for 2 ms at a time, kept programs from starting). So the gate stays open while new channels start, for this
- * long, and for no more than a fiftieth of the time in all: the meter charges it. */
-#define YOUNG_NS (250 * MS)
-#define GRACE_MOST_NS (1000 * MS)
-enum { GRACE_PART = 50 };
 #define CARRY_NS MS		/* of the time with an open gate, what a later figure may still be for */
 #define BACKOFF_NS (1000 * MS)	/* after a call that failed: a wedged GPU must not be called in a loop */
 
@@ -40,8 +34,6 @@ struct lane {
 	bool is_remote;		/* a member's */
 	uint32_t channels;
 	uint64_t report_at_ns;
-	uint64_t young_until_ns;	/* its newest channels start */
-	uint64_t grace_ns, grace_at_ns;	/* what is left for such starts, and when it was counted */
 	uint32_t seen_holds, seen_free;	/* the account when its channels were last collected */
 	uint64_t look_at_ns;
 	struct wants wants;
@@ -65,7 +57,7 @@ struct desk {
 	bool tried_meter;
 	bool pids_fit;			/* the meter has seen a process of ours: who it has not seen has not run */
 	uint64_t apply_after_ns;	/* back-off */
-	uint64_t pids_at_ns, reassert_at_ns;
+	uint64_t pids_at_ns;
 	bool is_followed, told_open;	/* somebody else decides, and did so */
 	struct lane lanes[ARBITER_SLICES];
 };
@@ -115,11 +107,6 @@ static int control(void *arg, uint32_t gpu, void *params, uint32_t size)
 	return rm_control(rm, rm->gpus[gpu].subdevice_handle, NV2080_CTRL_CMD_FIFO_DISABLE_CHANNELS, params, size);
 }
 
-static void ring(void *arg, uint32_t gpu, uint32_t token)
-{
-	rm_doorbell_ring(arg, gpu, token);
-}
-
 int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *options, struct error *err)
 {
 	struct gate_driver *d = calloc(1, sizeof(*d));
@@ -138,10 +125,7 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
 	keep[count++] = d->rm.ctl;
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
 		keep[count++] = d->rm.gpu_fd[i];
-	/* mapped before the guard is made, which rings as well; GPUs before Volta have none */
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
-		rm_doorbell_open(&d->rm, i);
-	d->port = (struct gate_port){ .control = control, .ring = ring, .arg = &d->rm };
+	d->port = (struct gate_port){ .control = control, .arg = &d->rm };
 	r = guard_start(&d->guard, d->rm.gpu_count, &d->port, keep, count,
 			options->stall_ms ? options->stall_ms : STALL_MS);
 	if (r < 0) {
@@ -358,7 +342,6 @@ static void take_settings(struct gate_driver *d, int slice, uint64_t now)
 		arbiter_set(&d->desks[i].arbiter, (uint32_t)slice, &settings, now);
 		/* the guard in the tenant's calls counts up, too, when a channel was scheduled and so opened */
 		d->desks[i].lanes[slice].look_at_ns = 0;
-		d->desks[i].reassert_at_ns = 0;
 	}
 	s->generation = generation;
 	s->is_set = true;
@@ -379,19 +362,6 @@ static void take_latency(struct gate_driver *d, uint64_t now)
 		arbiter_latency(&d->desks[i].arbiter, latency, now);
 }
 
-/* New channels were seen: keep the gate open for a while, if the slice has not done so too often. */
-static void start_young(struct lane *lane, uint64_t now)
-{
-	uint64_t earned = lane->grace_at_ns ? (now - lane->grace_at_ns) / GRACE_PART : GRACE_MOST_NS;
-
-	lane->grace_ns = min_u64(lane->grace_ns + earned, GRACE_MOST_NS);
-	lane->grace_at_ns = now;
-	if (now < lane->young_until_ns)
-		lane->grace_ns += lane->young_until_ns - now;
-	lane->young_until_ns = now + min_u64(YOUNG_NS, lane->grace_ns);
-	lane->grace_ns -= lane->young_until_ns - now;
-}
-
 /* The account is read under its lock, but only when it can have changed. */
 static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now)
 {
@@ -399,7 +369,6 @@ static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now
 	struct ledger_handle *h = d->slices[slice].ledger;
 	struct account *account = h ? &h->ledger->account : NULL;
 	sigset_t saved;
-	bool is_new;
 	int count;
 
 	if (lane->is_remote)
@@ -409,12 +378,10 @@ static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now
 		return;
 	lane->look_at_ns = now + LOOK_NS;
 	ledger_lock(h, &saved);
-	count = gate_collect(&d->guard.shared->sets[gpu], (uint32_t)slice, account, lane->gpu, &is_new);
+	count = gate_collect(&d->guard.shared->sets[gpu], (uint32_t)slice, account, lane->gpu);
 	lane->seen_holds = account->hold_count;
 	lane->seen_free = account->hold_free;
 	ledger_unlock(h, &saved);
-	if (is_new)
-		start_young(lane, now);
 	/* too many: those that found a place are many enough to count as some */
 	lane->channels = count < 0 ? GATE_CHANNELS : (uint32_t)count;
 	h->ledger->compute[lane->gpu].channels = lane->channels;
@@ -509,22 +476,6 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 	arbiter_wants(&desk->arbiter, (uint32_t)slice, wants, now);
 }
 
-/* Slices with channels that start. A pause holds those, too. */
-static uint64_t young_slices(const struct gate_driver *d, const struct desk *desk, uint64_t now, uint64_t *next)
-{
-	uint64_t young = 0;
-
-	for (int i = 0; i < ARBITER_SLICES; i++) {
-		const struct lane *lane = &desk->lanes[i];
-
-		if (!lane->used || lane->is_remote || now >= lane->young_until_ns || load(&d->slices[i].ledger->ledger->frozen))
-			continue;
-		young |= UINT64_C(1) << i;
-		*next = min_u64(*next, lane->young_until_ns);
-	}
-	return young;
-}
-
 /* Members whose gates have to be otherwise. */
 static void tell_members(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, bool to_open)
 {
@@ -537,11 +488,10 @@ static void tell_members(struct gate_driver *d, struct desk *desk, uint32_t gpu,
 	}
 }
 
-static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t decided, uint64_t now, uint64_t *next)
+static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, uint64_t now)
 {
 	struct gate_set *set = &d->guard.shared->sets[gpu];
-	uint64_t open = decided | young_slices(d, desk, now, next);
-	uint64_t calls = set->calls, after;
+	uint64_t after;
 	int result;
 
 	if (now < desk->apply_after_ns)
@@ -549,10 +499,6 @@ static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, ui
 	tell_members(d, desk, gpu, open, true);
 	result = gate_apply(set, &d->port, open, now);
 	tell_members(d, desk, gpu, open, false);
-	if (result == 0 && now >= desk->reassert_at_ns && set->calls == calls) {
-		result = gate_reassert(set, &d->port);
-		desk->reassert_at_ns = now + LOOK_NS;
-	}
 	if (result < 0)
 		desk->apply_after_ns = now + BACKOFF_NS;
 	after = now_monotonic();
@@ -605,7 +551,7 @@ static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint
 	}
 	if (!open)
 		*next = min_u64(*next, now + LOOK_CLOSED_NS);
-	return move_gates(d, desk, gpu, open, now, next);
+	return move_gates(d, desk, gpu, open, now);
 }
 
 static bool slice_is_needy(const struct slice *s)
@@ -640,7 +586,7 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 		if (desk->lanes[i].used)
 			tell_arbiter(desk, i, exact, count == 1, now);
 	open = needy ? arbiter_step(&desk->arbiter, now, &at) : UINT64_MAX;
-	result = move_gates(d, desk, gpu, open, now, next);
+	result = move_gates(d, desk, gpu, open, now);
 	for (int i = 0; i < ARBITER_SLICES; i++)
 		if (desk->lanes[i].used)
 			publish(d, desk, gpu, i, now);

@@ -67,7 +67,14 @@ static int failure(int status)
 	return status < 0 ? status : -EIO;
 }
 
-/* One call for all; where the driver does not know one of them, one call for each, to learn which. */
+/* To be opened, if only to be sure. */
+static bool is_shut(const struct gate_channel *c)
+{
+	return c->state == GATE_CLOSED || c->state == GATE_UNSURE;
+}
+
+/* One call for all; where the driver does not know one of them, one call for each, to learn which. What the first call
+ * closed before it failed is opened again, so that nothing is closed twice. */
 static int call_flush(struct gate_set *set, const struct gate_port *port, bool disable, struct gate_call *call)
 {
 	int result = 0;
@@ -78,8 +85,12 @@ static int call_flush(struct gate_set *set, const struct gate_port *port, bool d
 	status = call_driver(set, port, disable, call->index, call->count);
 	for (uint32_t i = 0; status != NV_OK && is_gone(status) && i < call->count; i++) {
 		struct gate_channel *c = &set->channels[call->index[i]];
-		int one = call->count == 1 ? status : call_driver(set, port, disable, &call->index[i], 1);
+		int one = status;
 
+		if (disable && call->count > 1)
+			call_driver(set, port, false, &call->index[i], 1);
+		if (call->count > 1)
+			one = call_driver(set, port, disable, &call->index[i], 1);
 		if (is_gone(one))
 			c->state = GATE_GONE;
 		else if (one != NV_OK && !result)
@@ -87,15 +98,13 @@ static int call_flush(struct gate_set *set, const struct gate_port *port, bool d
 	}
 	if (status != NV_OK && !is_gone(status))
 		result = failure(status);
-	for (uint32_t i = 0; i < call->count && !disable && !result; i++) {
+	for (uint32_t i = 0; i < call->count; i++) {
 		struct gate_channel *c = &set->channels[call->index[i]];
 
-		if (c->state != GATE_CLOSED)
-			continue;
-		c->state = GATE_OPEN;
-		/* what came while it was closed */
-		if (c->has_token && port->ring)
-			port->ring(port->arg, set->gpu, c->token);
+		if (result && disable && c->state == GATE_CLOSED)
+			c->state = GATE_UNSURE;
+		else if (!result && !disable && is_shut(c))
+			c->state = GATE_OPEN;
 	}
 	call->count = 0;
 	return result;
@@ -126,7 +135,7 @@ int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open
 	for (uint32_t i = 0; i < set->count; i++) {
 		struct gate_channel *c = &set->channels[i];
 
-		if (open >> c->slice & 1 && c->state == GATE_CLOSED)
+		if (c->state == GATE_UNSURE || (open >> c->slice & 1 && c->state == GATE_CLOSED))
 			keep_first(&result, call_add(set, port, false, &call, i));
 	}
 	keep_first(&result, call_flush(set, port, false, &call));
@@ -153,25 +162,13 @@ int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open
 	return result;
 }
 
-int gate_reassert(struct gate_set *set, const struct gate_port *port)
-{
-	struct gate_call call = { 0 };
-	int result = 0;
-
-	for (uint32_t i = 0; i < set->count; i++)
-		if (set->channels[i].state == GATE_CLOSED)
-			keep_first(&result, call_add(set, port, true, &call, i));
-	keep_first(&result, call_flush(set, port, true, &call));
-	return result;
-}
-
 int gate_open_all(struct gate_set *set, const struct gate_port *port)
 {
 	struct gate_call call = { 0 };
 	int result = 0;
 
 	for (uint32_t i = 0; i < set->count && i < GATE_CHANNELS; i++)
-		if (set->channels[i].state == GATE_CLOSED)
+		if (is_shut(&set->channels[i]))
 			keep_first(&result, call_add(set, port, false, &call, i));
 	keep_first(&result, call_flush(set, port, false, &call));
 	return result;
@@ -190,7 +187,7 @@ int gate_forget(struct gate_set *set, const struct gate_port *port, uint32_t sli
 	int result = 0;
 
 	for (uint32_t i = 0; i < set->count; i++)
-		if (set->channels[i].slice == slice && set->channels[i].state == GATE_CLOSED)
+		if (set->channels[i].slice == slice && is_shut(&set->channels[i]))
 			keep_first(&result, call_add(set, port, false, &call, i));
 	keep_first(&result, call_flush(set, port, false, &call));
 	for (uint32_t i = 0; i < set->count;) {
@@ -208,7 +205,7 @@ struct collection {
 	uint32_t slice, account_gpu;
 	uint32_t hint;		/* where the next one probably is: both sides keep their order */
 	int count;
-	bool full, is_new;
+	bool full;
 };
 
 /* A channel in a group runs where and when the group does. */
@@ -221,7 +218,7 @@ static const struct hold *runner_of(struct account *account, const struct hold *
 
 static bool is_scheduled(const struct hold *hold)
 {
-	return (hold->length & SCHEDULE_MASK) == SCHEDULED;
+	return (hold->length & SCHEDULE_STATE) == SCHEDULED;
 }
 
 static struct gate_channel *set_find(struct collection *c, const struct hold *hold)
@@ -245,11 +242,12 @@ static int collect_one(struct hold *hold, void *arg)
 	struct collection *c = arg;
 	struct gate_channel *channel;
 	const struct hold *runner;
+	uint32_t schedules;
 
 	if (hold->gpu != c->account_gpu)
 		return 0;
 	runner = runner_of(c->account, hold);
-	/* a channel that is closed before it was scheduled may never start (measured on an H200) */
+	/* one that was not scheduled cannot run, and is opened when it is */
 	if (runner->engine > ENGINE_GR_LAST || !(is_scheduled(runner) || is_scheduled(hold)))
 		return 0;
 	channel = set_find(c, hold);
@@ -262,16 +260,18 @@ static int collect_one(struct hold *hold, void *arg)
 		*channel = (struct gate_channel){ .client = hold->client, .handle = hold->handle,
 						  .slice = (uint8_t)c->slice, .state = GATE_OPEN };
 		__atomic_store_n(&c->set->count, c->set->count + 1, __ATOMIC_SEQ_CST);
-		c->is_new = true;
 	}
-	channel->has_token = hold->length >> TOKEN_SHIFT;
-	channel->token = (uint32_t)((hold->length >> TOKEN_SHIFT) - 1);
+	/* to schedule it has opened it, perhaps */
+	schedules = (uint32_t)(runner->length / SCHEDULE_ONCE + (runner == hold ? 0 : hold->length / SCHEDULE_ONCE));
+	if (channel->schedules != schedules && channel->state == GATE_CLOSED)
+		channel->state = GATE_UNSURE;
+	channel->schedules = schedules;
 	channel->seen = 1;
 	c->count++;
 	return 0;
 }
 
-int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu, bool *ret_new)
+int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu)
 {
 	struct collection c = { .set = set, .account = account, .slice = slice, .account_gpu = account_gpu };
 
@@ -286,6 +286,5 @@ int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, 
 		else
 			i++;
 	}
-	*ret_new = c.is_new;
 	return c.full ? -ENOSPC : c.count;
 }

@@ -3,7 +3,8 @@
  *
  * Facts (docs/design.md; GPU H200, driver 580.159.04; kernel_fifo_ctrl.c, the same text 515 to 595): the control may name
  * any client's channels, takes 64 at the most, stops a kernel midway in 0.5 ms and lets it go on in 0.3 ms, and the
- * driver keeps no record: what is closed stays closed until somebody opens it, whoever dies. Hence the guard
+ * driver keeps no record: what is closed stays closed until somebody opens it, whoever dies. What is closed twice must be
+ * opened twice (found on the H200: what was closed again to be sure never ran again). Hence the guard
  * (gate/guard.h): everything a gate closed stands in shared memory before the call that closes it. Queued work is never
  * dropped (bRewindGpPut stays 0). */
 #ifndef FG_GATE_GATE_H
@@ -24,14 +25,13 @@ enum {
  * child, too, so it may use system calls only. */
 struct gate_port {
 	int (*control)(void *arg, uint32_t gpu, void *params, uint32_t size);
-	/* Ring a channel's doorbell. NULL: this GPU needs none. */
-	void (*ring)(void *arg, uint32_t gpu, uint32_t token);
 	void *arg;
 };
 
 enum gate_state {
 	GATE_OPEN,
 	GATE_CLOSED,	/* or about to be */
+	GATE_UNSURE,	/* the call that should close it failed, or it was scheduled after */
 	GATE_GONE,	/* the driver does not know this channel, the account still does */
 };
 
@@ -41,9 +41,7 @@ struct gate_channel {
 	uint16_t state;		/* enum gate_state */
 	uint8_t slice;
 	uint8_t seen;		/* by the collection under way */
-	uint32_t token;		/* of its doorbell */
-	bool has_token;
-	uint8_t reserved[3];
+	uint32_t schedules;	/* how often its owner has scheduled it */
 };
 
 /* Lives in memory shared with the guard. */
@@ -60,17 +58,13 @@ void gate_init(struct gate_set *set, uint32_t gpu);
 
 /* Bring the channels of a slice up to date: those of engine GR (all others, copies say, run on) that the account holds on
  * its GPU account_gpu. New ones are open, as the driver makes them; gate_apply() then closes them where it must.
- * Returns the number of the slice's channels, or -ENOSPC when some found no room; *ret_new: some were not known before. The
- * caller holds the ledger's lock. */
-int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu, bool *ret_new);
+ * Returns the number of the slice's channels, or -ENOSPC when some found no room. The caller holds the ledger's lock. */
+int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu);
 
 /* Make the gates of slices (bit i for slice i) as open says: opens first, closes then, with as few calls as can be.
  * Channels the driver does not know are passed over until the account forgets them too.
  * Returns 0, or the first failure: negative errno, -EIO for a status that means trouble (wait before the next call). */
 int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open, uint64_t now_ns);
-
-/* Close once more what is closed: a channel that was born, or scheduled by its owner, while its gate was closed runs. */
-int gate_reassert(struct gate_set *set, const struct gate_port *port);
 
 /* Open everything. System calls only. */
 int gate_open_all(struct gate_set *set, const struct gate_port *port);

@@ -49,15 +49,14 @@ struct hold {
 	uint64_t length;	/* HOLD_GROUP, HOLD_CHANNEL: enum hold_schedule */
 };
 
-/* Whether a group or channel was put on the GPU's list of what may run: the lowest byte of its length. 0: no. */
+/* Whether a group or channel was put on the GPU's list of what may run, in the lowest byte; above, how often: each time opens
+ * what was held back. 0: never. */
 enum hold_schedule {
 	SCHEDULING = 1,
 	SCHEDULED = 2,
-	SCHEDULE_MASK = 0xff,
+	SCHEDULE_STATE = 0xff,
+	SCHEDULE_ONCE = 0x100,
 };
-
-/* A channel's: the number to ring its doorbell with, and 1, above; 0: not known. */
-enum { TOKEN_SHIFT = 8 };
 
 /* What a HOLD_RANGE is, in its handle. */
 enum hold_range {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Mapping what the driver has, and the doorbell among it. */
+/* Mapping what the driver has. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -18,9 +17,6 @@ enum {
 	MAP_SIZE = 56, MAP_CLIENT = 0, MAP_DEVICE = 4, MAP_MEMORY = 8, MAP_LENGTH = 24, MAP_STATUS = 40, MAP_FLAGS = 44,
 	MAP_FD = 48, MAP_READ_ONLY = 1,
 };
-
-/* clc361.h: the same place and size on all later GPUs */
-enum { DOORBELL = 0x90, DOORBELL_BYTES = 65536, HANDLE_DOORBELL = 0x0f6c0000 };
 
 int rm_map(struct rm *r, uint32_t device, uint32_t object, const char *path, uint64_t bytes, bool writable,
 	   struct rm_map *ret_map)
@@ -55,29 +51,4 @@ void rm_unmap(struct rm_map *map)
 	munmap(map->at, map->bytes);
 	close(map->fd);
 	memset(map, 0, sizeof(*map));
-}
-
-int rm_doorbell_open(struct rm *r, uint32_t gpu)
-{
-	/* BLACKWELL_USERMODE_A down to VOLTA_USERMODE_A: a GPU knows one of them */
-	static const uint32_t classes[] = { 0xc761, 0xc661, 0xc561, 0xc461, 0xc361 };
-	uint32_t subdevice = r->gpus[gpu].subdevice_handle, handle = HANDLE_DOORBELL + gpu;
-	char path[32];
-	int result = -ENODEV;
-
-	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]) && result; i++)
-		result = rm_alloc(r, subdevice, &handle, classes[i], NULL);
-	if (result)
-		return -ENODEV;
-	snprintf(path, sizeof(path), "/dev/nvidia%u", r->gpus[gpu].gpu.minor);
-	result = rm_map(r, subdevice, handle, path, DOORBELL_BYTES, true, &r->doorbells[gpu]);
-	return result > 0 ? -EIO : result;
-}
-
-void rm_doorbell_ring(const struct rm *r, uint32_t gpu, uint32_t token)
-{
-	volatile uint8_t *at = r->doorbells[gpu].at;
-
-	if (at)
-		*(volatile uint32_t *)(volatile void *)(at + DOORBELL) = token;
 }

@@ -356,8 +356,6 @@ fail:
 
 void rm_close(struct rm *r)
 {
-	for (uint32_t i = 0; i < ACCOUNT_GPUS; i++)
-		rm_unmap(&r->doorbells[i]);
 	/* The driver frees all of a client's objects when its file is closed for the last time. A GPU's file
 	 * keeps the control file it was registered with, so those go first. */
 	for (uint32_t i = 0; i < ACCOUNT_GPUS; i++) {

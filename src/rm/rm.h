@@ -36,7 +36,6 @@ struct rm {
 	struct abi_layout layout;
 	uint32_t gpu_count; /* in nvidia-smi's order: by PCI address */
 	struct rm_gpu gpus[ACCOUNT_GPUS];
-	struct rm_map doorbells[ACCOUNT_GPUS]; /* rm_doorbell_open() */
 };
 
 /* The driver's version: NV_ESC_CHECK_VERSION_STR, /sys/module/nvidia/version, /proc/driver/nvidia/version.
@@ -63,12 +62,6 @@ int rm_control(struct rm *r, uint32_t object, uint32_t command, void *params, ui
 int rm_map(struct rm *r, uint32_t device, uint32_t object, const char *path, uint64_t bytes, bool writable,
 	   struct rm_map *ret_map);
 void rm_unmap(struct rm_map *map);
-
-/* Doorbells: a channel with new work is only looked at when its number is written to a register (from Volta on; earlier GPUs
- * need none). Whoever has the register mapped can ring for any channel. open: 0 or -errno, -ENODEV on a GPU without.
- * rm_doorbell_ring(): a memory access, also in a forked child; nothing when it is not open. */
-int rm_doorbell_open(struct rm *r, uint32_t gpu);
-void rm_doorbell_ring(const struct rm *r, uint32_t gpu, uint32_t token);
 
 /* Figures of NV2080_CTRL_FB_INFO, in bytes: count indices, count results. Status word or negative errno, as
  * above. */

@@ -25,6 +25,7 @@ struct fill {
 	uint64_t step_bytes, cap_bytes;
 	struct block *blocks;
 	size_t count;
+	int ready, begin;	/* with --processes: a byte says that the context is there, one that all are; 0: alone */
 	int exporter;		/* socket of the process that exports to us; -1 */
 	int exporter_pid;
 };

@@ -165,6 +165,9 @@ static int worker(struct fill *f)
 		fflush(stdout);
 		return 1;
 	}
+	/* one that fills up before another has its context would keep it from starting */
+	if (f->ready && (write(f->ready, "", 1) != 1 || read(f->begin, line, 1) != 1))
+		return 1;
 	if (!fill_up(f))
 		return 1;
 	while (fgets(line, sizeof(line), stdin)) {
@@ -223,13 +226,24 @@ static void child_pass(struct child *child)
 static int control(struct fill *f, int processes)
 {
 	struct child children[PROCESSES] = { 0 };
+	int ready[2], begin[2];
 	char line[LINE];
 	int failed = 0;
 
+	if (pipe(ready) < 0 || pipe(begin) < 0)
+		return 1;
+	f->ready = ready[1];
+	f->begin = begin[0];
 	for (int i = 0; i < processes; i++) {
 		if (child_start(&children[i], f) < 0)
 			return 1;
 	}
+	close(ready[1]);
+	/* one that cannot start says so itself, and ends */
+	for (int i = 0; i < processes && read(ready[0], line, 1) == 1; i++)
+		continue;
+	for (int i = 0; i < processes; i++)
+		failed += write(begin[1], "", 1) != 1;
 	for (int i = 0; i < processes; i++)
 		child_pass(&children[i]);
 	while (fgets(line, sizeof(line), stdin)) {

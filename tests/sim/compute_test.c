@@ -78,12 +78,26 @@ static void submit(uint32_t client, uint32_t channel, uint64_t ns)
 static void hold(struct ledger_handle *h, enum hold_kind kind, uint32_t client, uint32_t handle, uint32_t parent)
 {
 	struct hold hold = { .kind = kind, .owner = (uint16_t)h->slot, .client = client, .handle = handle, .parent = parent,
-			     .engine = kind == HOLD_GROUP ? 1 : 0, .length = kind == HOLD_GROUP ? SCHEDULED : 0 };
+			     .engine = kind == HOLD_GROUP ? 1 : 0 };
 	sigset_t saved;
 
 	ledger_lock(h, &saved);
 	CHECK_EQUAL(account_hold(&h->ledger->account, &hold), 0);
 	ledger_unlock(h, &saved);
+}
+
+/* As the engine notes it, after the call. */
+static void scheduled(struct ledger_handle *h, uint32_t group)
+{
+	struct hold *hold;
+	sigset_t saved;
+
+	ledger_lock(h, &saved);
+	hold = account_find(&h->ledger->account, rm.client, group);
+	CHECK(hold);
+	hold->length = ((hold->length + SCHEDULE_ONCE) & ~(uint64_t)SCHEDULE_STATE) | SCHEDULED;
+	ledger_unlock(h, &saved);
+	gate_settings_changed(h->ledger);
 }
 
 static void add_channel(struct tenant *t, struct ledger_handle *h, uint32_t group)
@@ -93,6 +107,7 @@ static void add_channel(struct tenant *t, struct ledger_handle *h, uint32_t grou
 	CHECK_EQUAL(test_rm_channel(&rm, group, &channel, 0), NV_OK);
 	hold(h, HOLD_CHANNEL, rm.client, channel, group);
 	CHECK_EQUAL(test_rm_schedule(&rm, group, true), NV_OK);
+	scheduled(h, group);
 	t->channels[t->count] = channel;
 	t->count++;
 }
