@@ -39,17 +39,6 @@ bool op_read(struct op *op, uint64_t address, void *buffer, size_t size)
 	return false;
 }
 
-int op_run(struct op *op, void *argument, size_t size)
-{
-	int value = op->port->real(op->port, op->call->request, argument);
-
-	if (value < 0)
-		return value;
-	if (op->port->write(op->port, op->call->argument, argument, size) < 0)
-		return -EFAULT;
-	return value;
-}
-
 int op_run_params(struct op *op, void *argument, size_t pointer_offset, void *params)
 {
 	uint64_t theirs = get_u64(argument, pointer_offset);

@@ -39,9 +39,6 @@ struct answer op_original(struct op *op);
 /* Read the argument; false after which op_answer(-EFAULT) is due (counted). */
 bool op_read(struct op *op, uint64_t address, void *buffer, size_t size);
 
-/* Run the call on our copy and write the copy back. Returns what the driver returned, or -EFAULT. */
-int op_run(struct op *op, void *argument, size_t size);
-
 /* Run an RM call that points to parameters: argument holds the caller's pointer at pointer_offset, params our copy of
  * params_size bytes (NULL: the pointer stays 0). Nothing is written back: see op_reply(). */
 int op_run_params(struct op *op, void *argument, size_t pointer_offset, void *params);

@@ -15,6 +15,8 @@
 #include "supervisor/listener.h"
 #include "supervisor/tree.h"
 
+enum { DOOR_WRITES = 4, DOOR_BYTES = 2048 };
+
 /* A caller, as the engine sees it. */
 struct door {
 	struct port port;
@@ -24,6 +26,12 @@ struct door {
 	uint64_t id;
 	uint64_t drops;		/* when the call began */
 	int file;
+	bool is_proven;		/* the caller was there after all that we read of it */
+	/* what is to be written when the call is judged: two writes are one system call */
+	struct iovec there[DOOR_WRITES];
+	uint32_t writes;
+	size_t written;
+	uint8_t bytes[DOOR_BYTES];
 };
 
 static struct door *door_of(struct port *port)
@@ -31,17 +39,40 @@ static struct door *door_of(struct port *port)
 	return (struct door *)((char *)port - offsetof(struct door, port));
 }
 
-/* The thread waits for us, so its memory is there, unless it was killed and its number is another's: hence the second
- * question after reading. */
+/* The thread waits for us, so its memory is there, unless it was killed and its number is another's: hence the question
+ * after reading, before anything is done about it. */
+static int door_prove(struct door *d)
+{
+	d->is_proven = d->is_proven || listener_is_valid(d->listener, d->id);
+	return d->is_proven ? 0 : -EFAULT;
+}
+
 static int door_read(struct port *port, uint64_t address, void *buffer, size_t size)
 {
 	struct door *d = door_of(port);
 	struct iovec here = { buffer, size };
 	struct iovec there = { (void *)(uintptr_t)address, size };
 
+	d->is_proven = false;
 	if (size && process_vm_readv(d->caller->tid, &here, 1, &there, 1, 0) != (ssize_t)size)
 		return -EFAULT;
-	return listener_is_valid(d->listener, d->id) ? 0 : -EFAULT;
+	return 0;
+}
+
+/* Write what was put off. */
+static int door_flush(struct door *d)
+{
+	struct iovec here = { d->bytes, d->written };
+	bool failed;
+
+	if (!d->writes)
+		return 0;
+	d->is_proven = false;	/* the driver's call took its time */
+	failed = door_prove(d) < 0 ||
+		 process_vm_writev(d->caller->tid, &here, 1, d->there, d->writes, 0) != (ssize_t)d->written;
+	d->writes = 0;
+	d->written = 0;
+	return failed ? -EFAULT : 0;
 }
 
 static int door_write(struct port *port, uint64_t address, const void *buffer, size_t size)
@@ -52,22 +83,38 @@ static int door_write(struct port *port, uint64_t address, const void *buffer, s
 
 	if (!size)
 		return 0;
-	if (!listener_is_valid(d->listener, d->id))
+	if (size <= sizeof(d->bytes) - d->written && d->writes < DOOR_WRITES) {
+		memcpy(d->bytes + d->written, buffer, size);
+		d->there[d->writes++] = there;
+		d->written += size;
+		return 0;
+	}
+	if (door_flush(d) < 0)
+		return -EFAULT;
+	d->is_proven = false;
+	if (door_prove(d) < 0)
 		return -EFAULT;
 	return process_vm_writev(d->caller->tid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -EFAULT;
 }
 
 static int door_real(struct port *port, uint32_t request, void *argument)
 {
-	int value = ioctl(door_of(port)->file, (unsigned long)request, argument);
+	struct door *d = door_of(port);
+	int value;
 
+	if (door_prove(d) < 0)
+		return -EFAULT;
+	value = ioctl(d->file, (unsigned long)request, argument);
 	return value < 0 ? -errno : value;
 }
 
 static int door_real_on(struct port *port, int fd, uint32_t request, void *argument)
 {
-	int value = ioctl(fd, (unsigned long)request, argument);
+	int value;
 
+	if (door_prove(door_of(port)) < 0)
+		return -EFAULT;
+	value = ioctl(fd, (unsigned long)request, argument);
 	return value < 0 ? -errno : value;
 }
 
@@ -219,8 +266,9 @@ static void judge_device(const struct serving *serving, const struct seccomp_not
 		.argument = args->argument,
 		.owner = caller->process->slot,
 	};
+	enum engine_verdict verdict = ENGINE_ANSWER;
+	int value = 0, failed = 0;
 	bool is_foreign;
-	int value = 0;
 
 	pthread_mutex_lock(&s->processes.lock);
 	process_settled(caller->process, caller->tid);
@@ -236,9 +284,15 @@ static void judge_device(const struct serving *serving, const struct seccomp_not
 	if (asks_memory(&d, args))
 		watch_managed(s);
 	pthread_rwlock_rdlock(&s->calls);
+	if (args->call != FILTER_MMAP) {
+		verdict = engine_ioctl(&s->engine, &d.port, &call, &value);
+		failed = door_flush(&d);
+	}
 	if (args->call == FILTER_MMAP) {
 		judge_mmap(s, &d, args, caller, &call, r);
-	} else if (engine_ioctl(&s->engine, &d.port, &call, &value) == ENGINE_CONTINUE) {
+	} else if (failed < 0) {
+		answer(r, failed);
+	} else if (verdict == ENGINE_CONTINUE) {
 		go_on(r);
 		/* another thread may make something else of its arguments: look soon at what came of it */
 		if (device->kind != ABI_DEV_UVM && abi_request_nr(args->request) == NV_ESC_RM_ALLOC)
