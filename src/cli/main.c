@@ -5,8 +5,9 @@
 
 #include "cli/options.h"
 
-static const struct verb *const verbs[] = { &verb_run,	&verb_ps,     &verb_set,	 &verb_pause,
-					    &verb_resume, &verb_stat, &verb_top,	 &verb_doctor, &verb_version, &verb_help };
+static const struct verb *const verbs[] = { &verb_run,	  &verb_ps,	 &verb_set, &verb_pause,
+					    &verb_resume, &verb_stat,	 &verb_top, &verb_seccomp_profile,
+					    &verb_doctor, &verb_version, &verb_help };
 
 static const struct option_row no_options[] = { { NULL } };
 
@@ -25,7 +26,7 @@ static void overview(void)
 	puts("Usage: fracgpu VERB [OPTIONS]\n\nShare NVIDIA GPUs between programs, with hard memory "
 	     "limits.\n\nVerbs:");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		printf("  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+		printf("  %-15s %s\n", verbs[i]->name, verbs[i]->summary);
 	puts("\n'fracgpu help VERB' says more.");
 }
 

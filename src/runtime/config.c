@@ -23,7 +23,7 @@ enum { BIG_DIGITS = 19, CONFIG_MAX = 16 << 20 };
 
 static char *read_all(const char *path, struct error *err)
 {
-	cleanup_file FILE *file = fopen(path, "re");
+	cleanup_file FILE *file = fopen(strcmp(path, "-") == 0 ? "/dev/stdin" : path, "re");
 	cleanup_free char *text = NULL;
 	size_t size = 0;
 	FILE *memory;
@@ -91,9 +91,13 @@ json_t *config_read(const char *path, struct error *err)
 		return NULL;
 	}
 	config = json_loads(quoted, JSON_REJECT_DUPLICATES, &fault);
-	if (!config || !json_is_object(config)) {
+	if (!config) {
+		error_set(err, -EINVAL, "'%s', line %d, column %d: %s", path, fault.line, fault.column, fault.text);
+		return NULL;
+	}
+	if (!json_is_object(config)) {
 		json_decref(config);
-		error_set(err, -EINVAL, "'%s' is no configuration: line %d: %s", path, fault.line, fault.text);
+		error_set(err, -EINVAL, "'%s' is JSON, but no object", path);
 		return NULL;
 	}
 	return config;
@@ -111,6 +115,17 @@ static void print_unquoted(FILE *file, const char *text)
 		text = found + sizeof(big_written) - 1 + digits + 1;
 	}
 	fputs(text, file);
+}
+
+int config_print(const json_t *config, FILE *file, struct error *err)
+{
+	cleanup_free char *text = json_dumps(config, JSON_INDENT(2));
+
+	if (!text)
+		return error_set(err, -ENOMEM, "out of memory");
+	print_unquoted(file, text);
+	fputc('\n', file);
+	return 0;
 }
 
 int config_write(const json_t *config, const char *path, struct error *err)
