@@ -5,9 +5,10 @@
 
 #include "cli/options.h"
 
-static const struct verb *const verbs[] = { &verb_run,	  &verb_ps,	 &verb_set, &verb_pause,
-					    &verb_resume, &verb_stat,	 &verb_top, &verb_seccomp_profile,
-					    &verb_doctor, &verb_version, &verb_help };
+static const struct verb *const verbs[] = {
+	&verb_run, &verb_ps, &verb_set, &verb_pause, &verb_resume, &verb_stat, &verb_top,
+	&verb_seccomp_profile, &verb_doctor, &verb_version, &verb_help,
+};
 
 static const struct option_row no_options[] = { { NULL } };
 

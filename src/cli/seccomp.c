@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "cli/compute.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/runtime.h"
 #include "policy/limit.h"
 #include "runtime/config.h"
 #include "runtime/docker.h"
@@ -16,8 +18,8 @@
 #include "runtime/profile.h"
 #include "wire/wire.h"
 
-static const char *opt_base = "docker-default", *opt_socket = WIRE_SOCKET, *opt_memory, *opt_runtime,
-		  *opt_flatten, *opt_output;
+static const char *opt_base = "docker-default", *opt_socket = WIRE_SOCKET, *opt_memory, *opt_compute,
+		  *opt_slice, *opt_runtime, *opt_flatten, *opt_output;
 
 static const struct option_row options[] = {
 	{ "base", "FILE", "a profile, or docker-default, or unconfined; without it docker-default",
@@ -25,6 +27,9 @@ static const struct option_row options[] = {
 	{ "socket", "PATH", "where fracgpud listens; without it " WIRE_SOCKET, &opt_socket },
 	{ "memory", "LIMIT",
 	  "8GiB, 50%, or 0=8GiB: what the profile gives; without it what a container asks for", &opt_memory },
+	{ "compute", "SHARE", "at most this share of each GPU's time, likewise", &opt_compute },
+	{ "slice", "NAME", "all containers with this profile are in that slice (fracgpu create)",
+	  &opt_slice },
 	{ "runtime", "PROGRAM", "runc, crun or a path: who will read it; without it all that are installed",
 	  &opt_runtime },
 	{ "flatten", NULL, "for Kubernetes: without rules that hold under conditions only", &opt_flatten },
@@ -59,6 +64,7 @@ static int take_flag(bool *ret_flag)
 static int check_words(void)
 {
 	struct error err;
+	uint32_t permille;
 
 	if (opt_socket[0] != '/') {
 		complain("seccomp-profile: --socket '%s' does not start at '/'", opt_socket);
@@ -66,6 +72,15 @@ static int check_words(void)
 	}
 	if (opt_memory && limit_check(opt_memory, &err) < 0) {
 		complain("seccomp-profile: --memory '%s': %s", opt_memory, err.text);
+		return EXIT_USAGE;
+	}
+	if (opt_compute && compute_cap_parse(opt_compute, &permille, &err) < 0) {
+		complain("seccomp-profile: --compute: %s", err.text);
+		return EXIT_USAGE;
+	}
+	if (opt_slice && (opt_memory || opt_compute || !slice_name_is_valid(opt_slice))) {
+		complain("seccomp-profile: --slice is a name, without --memory and --compute, which are the "
+			 "slice's");
 		return EXIT_USAGE;
 	}
 	return 0;
@@ -88,12 +103,16 @@ static json_t *read_base(struct error *err)
 static int make(json_t *profile, bool wait_killable, struct error *err)
 {
 	struct profile_options how = { .socket = opt_socket, .wait_killable = wait_killable };
-	struct wire_metadata metadata = { .is_given = opt_memory != NULL };
+	struct wire_metadata metadata = { .is_given = true };
 	char text[WIRE_METADATA];
 	int r = 0;
 
 	if (opt_memory)
-		snprintf(metadata.limit, sizeof(metadata.limit), "%s", opt_memory);
+		snprintf(metadata.terms.limit, sizeof(metadata.terms.limit), "%s", opt_memory);
+	if (opt_compute)
+		snprintf(metadata.terms.compute, sizeof(metadata.terms.compute), "%s", opt_compute);
+	if (opt_slice)
+		snprintf(metadata.terms.slice, sizeof(metadata.terms.slice), "%s", opt_slice);
 	if (wire_metadata_pack(&metadata, text) < 0)
 		return error_set(err, -EINVAL, "the limit is too long, or has blanks");
 	how.metadata = text;

@@ -99,6 +99,11 @@ static void finish(struct daemon *d, struct peer *peer)
 	struct handoff *h = &peer->handoff;
 	struct error err;
 
+	if (strcmp(h->status, "create") == 0) {
+		slice_answer(peer->fd, slice_create(&d->config, h, &err), &err);
+		peer_done(peer);
+		return;
+	}
 	if (take(d, h, &err) < 0) {
 		if (h->pid > 0)
 			kill(h->pid, SIGKILL);

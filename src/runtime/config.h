@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "wire/wire.h"
 
 /* Read a file, "-" for standard input. Numbers beyond 63 bits (limits of 2^64 - 1, as --ulimit memlock=-1 makes them)
  * are kept as they are: config_write() and config_print() know them. NULL with a sentence in err, which names line and
@@ -24,7 +25,11 @@ int config_print(const json_t *config, FILE *file, struct error *err);
  * NVIDIA's container toolkit, or a limit that is asked for. */
 bool config_uses_gpu(const json_t *config);
 
-/* Make the container ask fracgpud at socket, with the limit that its environment asks for.
+/* What the container may have, as its configuration says: given by a device of `fracgpu cdi`, else asked for by its
+ * environment. Returns 0, or -EINVAL with a sentence in err. */
+int config_terms(const json_t *config, struct wire_metadata *ret_metadata, struct error *err);
+
+/* Make the container ask fracgpud at socket, with what config_terms() says.
  * Returns 0, or negative errno with a sentence in err. */
 int config_harden(json_t *config, const char *socket, bool wait_killable, struct error *err);
 
