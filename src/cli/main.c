@@ -6,7 +6,7 @@
 #include "cli/options.h"
 
 static const struct verb *const verbs[] = {
-	&verb_run, &verb_ps, &verb_set, &verb_pause, &verb_resume, &verb_stat, &verb_top,
+	&verb_run, &verb_ps, &verb_set, &verb_pause, &verb_resume, &verb_stat, &verb_top, &verb_create, &verb_rm,
 	&verb_seccomp_profile, &verb_doctor, &verb_version, &verb_help,
 };
 
