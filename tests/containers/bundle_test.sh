@@ -32,6 +32,17 @@ hold other 2048 0 2048
 hold other 2049 81 2048
 hold box 512 0 512
 
+# a hard profile as containerd reads it, without runtime of ours
+"$fracgpu" seccomp-profile --flatten --memory 64MiB --socket "$FRACGPU_SOCKET" --runtime "$low" --output "$work/hard.json" 2>"$work/out" ||
+	fail "no profile"
+bundle late "" ".linux.seccomp = $(cat "$work/hard.json")"
+"$low" create --bundle "$work/late" late >"$work/late.log" 2>&1 </dev/null || fail "a hard profile does not start"
+"$low" start late
+hold late 64 0 64
+hold late 65 81 64
+"$low" delete -f late
+eventually is late limit_bytes ""
+
 # more than is left of the card
 bundle late FRACGPU_MEMORY=2GiB
 printf '[default]\n' >"$work/policy"

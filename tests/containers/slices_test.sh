@@ -65,6 +65,10 @@ says 'more than GPU 0 has'
 status 1 "$fracgpu" rm box
 says 'not one that'
 
+# who is in the container may not, also with our files and tools
+status 1 nsenter --target "$("$low" state box | jq .pid)" --pid -- "$fracgpu" set box --memory 4GiB
+says 'must not change limits'
+
 # a slice that stands, empty, and what it is counted as
 make team --memory 1GiB --compute 50%
 is team 'limit_bytes / 1048576' 1024 || fail "ps does not show it"
@@ -135,6 +139,21 @@ create lost || true
 eventually grep -q "'fracgpu create' has not made" "$work/daemon.log"
 eventually has_ended lost
 "$low" delete -f lost >/dev/null 2>&1 || true
+
+# its process is killed: nothing opens for who was in it, and the name is free
+make brief --memory 128MiB --open
+bundle orphan FRACGPU_SLICE=brief
+up orphan
+eventually [ -e /run/fracgpu/brief/in-orphan ]
+hold orphan 128 0 128
+for pid in $(pgrep -x fracgpud-slice); do
+	if grep -q "$work" "/proc/$pid/cmdline" && readlink "/proc/$pid/fd/"* | grep -q /brief/owner; then kill -KILL "$pid"; fi
+done
+eventually is brief limit_bytes ""
+! "$low" exec orphan /bin/hold 1 >"$work/out" 2>&1 || fail "a program gets the GPU though nobody serves it"
+"$low" delete -f orphan
+make brief --memory 64MiB
+status 0 "$fracgpu" rm brief
 
 # the end: of an empty one, and of one with a container in it
 "$low" delete -f guest
