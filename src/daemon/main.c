@@ -100,7 +100,10 @@ static void finish(struct daemon *d, struct peer *peer)
 	struct error err;
 
 	if (strcmp(h->status, "create") == 0) {
-		slice_answer(peer->fd, slice_create(&d->config, h, &err), &err);
+		int r = slice_create(&d->config, h, &err);
+
+		say(r < 0 ? "error" : "info", h->id, r < 0 ? err.text : "made");
+		slice_answer(peer->fd, r, &err);
 		peer_done(peer);
 		return;
 	}
