@@ -62,15 +62,15 @@ int control_ask(const char *slice_path, json_t *request, json_t **ret_answer, st
 	if (r == -ENOENT)
 		return error_set(err, r, "there is no such slice");
 	if (r == -ECONNREFUSED)
-		return error_set(err, r, "nobody drives this slice: the 'fracgpu run' that made it is gone");
+		return error_set(err, r, "nobody drives this slice: who served it is gone");
 	stream = r == 0 ? fdopen(peer, "r") : NULL;
 	if (!stream)
-		return error_set(err, r < 0 ? r : -errno, "cannot ask the 'fracgpu run' of this slice: %s",
+		return error_set(err, r < 0 ? r : -errno, "cannot ask who serves this slice: %s",
 				 strerror(r < 0 ? -r : errno));
 	peer = -1; /* the stream's */
 	answer = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
 	if (!answer)
-		return error_set(err, -EIO, "the 'fracgpu run' of this slice does not answer");
+		return error_set(err, -EIO, "who serves this slice does not answer");
 	refusal = json_string_value(json_object_get(answer, "error"));
 	if (refusal) {
 		error_set(err, -EREMOTEIO, "%s", refusal);

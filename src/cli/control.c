@@ -84,8 +84,8 @@ static bool read_relation(pid_t pid, struct relation *ret)
 	return true;
 }
 
-/* Whether a process is of this slice or another one. `fracgpu run` is the reaper of all that its program leaves behind,
- * so whoever is in a slice descends from it. In doubt: yes. */
+/* Whether a process is of a slice of `fracgpu run`, which is the reaper of all that its program leaves behind: whoever is
+ * in a slice descends from it. In doubt: yes. */
 static bool is_in_a_slice(pid_t pid)
 {
 	struct relation self, next;
@@ -97,7 +97,8 @@ static bool is_in_a_slice(pid_t pid)
 		at = next.parent;
 		if (at == 0)
 			return false;
-		if (at == getpid() || !read_relation(at, &next) || strcmp(next.name, self.name) == 0)
+		if (at == getpid() || !read_relation(at, &next) || strcmp(next.name, self.name) == 0 ||
+		    strcmp(next.name, "fracgpu") == 0)
 			return true;
 	}
 	return true;
@@ -117,7 +118,8 @@ static bool is_peer_alive(int peer)
 	return poll(&p, 1, 0) == 0;
 }
 
-static bool may_ask(int peer, struct error *err)
+/* c: whose tenants may not; NULL: nobody's. */
+static bool may_ask(const struct control *c, int peer, struct error *err)
 {
 	struct ucred who;
 	socklen_t size = sizeof(who);
@@ -130,7 +132,7 @@ static bool may_ask(int peer, struct error *err)
 		error_set(err, -EPERM, "a slice in another PID namespace is changed from there");
 		return false;
 	}
-	if (is_in_a_slice(who.pid) || !is_peer_alive(peer)) {
+	if (is_in_a_slice(who.pid) || (c && c->is_tenant && c->is_tenant(who.pid, c->arg)) || !is_peer_alive(peer)) {
 		error_set(err, -EPERM, "a program in a slice must not change limits");
 		return false;
 	}
@@ -141,7 +143,7 @@ bool control_may_join(int peer)
 {
 	struct error err;
 
-	return may_ask(peer, &err);
+	return may_ask(NULL, peer, &err);
 }
 
 static json_t *refuse(const struct error *err)
@@ -292,17 +294,39 @@ static void publish(struct control *c)
 	ledger_unlock(c->ledger, &saved);
 }
 
+/* Let the slice end. Returns the answer. */
+static json_t *end(struct control *c, const char *how)
+{
+	struct error err;
+	int r;
+
+	if (!c->end)
+		r = error_set(&err, -EPERM, "it is not one that 'fracgpu create' made: it ends with its programs");
+	else
+		r = c->end(strcmp(how, "kill") == 0, c->arg, &err);
+	return r < 0 ? refuse(&err) : json_pack("{s:b,s:[]}", "ok", 1, "notes");
+}
+
 /* Carry out a request. Returns the answer. */
 static json_t *carry_out(struct control *c, json_t *request)
 {
+	const char *how = json_string_value(json_object_get(request, "end"));
+	cleanup_close int guard = -1;
 	bool was_needed = gate_is_needed(c->ledger->ledger);
 	struct change change;
 	struct error err;
 	json_t *notes;
 	int r = 0;
 
+	if (how)
+		return end(c, how);
 	if (read_change(c, request, &change, &err) < 0)
 		return refuse(&err);
+	if (change.has_memory && c->may_set) {
+		guard = c->may_set(change.limits, c->arg, &err);
+		if (guard < 0)
+			return refuse(&err);
+	}
 	notes = json_array();
 	if (change.has_memory)
 		set_memory(c, &change, notes);
@@ -355,7 +379,7 @@ static void serve_one(struct control *c, int peer)
 
 	setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(peer, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (!may_ask(peer, &err)) {
+	if (!may_ask(c, peer, &err)) {
 		answer = refuse(&err);
 	} else {
 		if (!read_line(peer, line))

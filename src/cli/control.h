@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Changing a slice while it runs: the socket SLICE/control, served by the `fracgpu run` that made the slice.
+/* Changing a slice while it runs: the socket SLICE/control, served by the `fracgpu run` that made the slice, or by the
+ * process that serves a container.
  *
  * A request is one line of JSON, an object with some of:
  *   "memory" (as --memory), "compute", "weight", "priority" (as the options of run): strings
  *   "paused": true or false
+ *   "end": "empty" or "kill": a slice that was made to stay ends, unless somebody is in it; or they are killed
  *   "publish": true: bring the slice's ledger file up to date
  * The answer is one line: {"ok": true, "notes": ["...", ...]} or {"error": "..."}; nothing has changed then, or what has
  * changed has no effect yet. The answer comes when the gates have moved.
@@ -30,6 +32,13 @@ struct control {
 	pthread_t thread;
 	struct ledger_handle *ledger;	/* what counts */
 	struct ledger_handle *published;	/* a copy to look at; NULL: ledger is the file itself */
+	/* Between control_open() and control_start(); NULL: no such question. */
+	bool (*is_tenant)(pid_t pid, void *arg);	/* whether a process is of the slice, besides those below this one */
+	/* Whether the slice may have these limits (0: it stays). A descriptor that is closed once they are published, or
+	 * negative errno. */
+	int (*may_set)(const uint64_t limits[ACCOUNT_GPUS], void *arg, struct error *err);
+	int (*end)(bool kill, void *arg, struct error *err);	/* NULL: it ends by itself */
+	void *arg;
 	struct gate_options options;
 	struct gate_thread gates;	/* started by the first setting that needs it */
 };

@@ -5,8 +5,13 @@
 
 #include "cli/options.h"
 
-static const struct verb *const verbs[] = { &verb_run,	&verb_ps,     &verb_set,	 &verb_pause,
-					    &verb_resume, &verb_stat, &verb_top,	 &verb_doctor, &verb_version, &verb_help };
+static const struct verb *const verbs[] = {
+	&verb_run, &verb_ps, &verb_set, &verb_pause, &verb_resume, &verb_stat, &verb_top, &verb_create, &verb_rm,
+	&verb_seccomp_profile, &verb_cdi, &verb_doctor, &verb_version, &verb_help,
+};
+
+/* Not for people: what `doctor` runs in a slice of its own, and what engines run. */
+static const struct verb *const hidden[] = { &verb_doctor_child, &verb_cdi_hook };
 
 static const struct option_row no_options[] = { { NULL } };
 
@@ -16,8 +21,11 @@ static const struct verb *find(const char *name)
 		if (strcmp(verbs[i]->name, name) == 0)
 			return verbs[i];
 	}
-	/* not for people: what `doctor` runs in a slice of its own */
-	return strcmp(name, verb_doctor_child.name) == 0 ? &verb_doctor_child : NULL;
+	for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++) {
+		if (strcmp(hidden[i]->name, name) == 0)
+			return hidden[i];
+	}
+	return NULL;
 }
 
 static void overview(void)
@@ -25,7 +33,7 @@ static void overview(void)
 	puts("Usage: fracgpu VERB [OPTIONS]\n\nShare NVIDIA GPUs between programs, with hard memory "
 	     "limits.\n\nVerbs:");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		printf("  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+		printf("  %-15s %s\n", verbs[i]->name, verbs[i]->summary);
 	puts("\n'fracgpu help VERB' says more.");
 }
 

@@ -25,7 +25,8 @@ struct verb {
 };
 
 extern const struct verb verb_run, verb_ps, verb_doctor, verb_version, verb_help, verb_doctor_child;
-extern const struct verb verb_set, verb_pause, verb_resume, verb_stat, verb_top;
+extern const struct verb verb_set, verb_pause, verb_resume, verb_stat, verb_top, verb_seccomp_profile;
+extern const struct verb verb_create, verb_rm, verb_cdi, verb_cdi_hook;
 
 /* Read argv (argv[0] is the verb's name) by the verb's table. Says what is wrong on stderr.
  *

@@ -42,7 +42,11 @@ int handoff_parse(const char *text, size_t size, struct handoff *h, struct error
 	if (r == 0 && json_object_get(all, "metadata") &&
 	    !copy_text(h->metadata, sizeof(h->metadata), json_object_get(all, "metadata")))
 		r = error_set(err, -EINVAL, "the metadata is too long");
+	if (r == 0 && json_object_get(state, "bundle") &&
+	    !copy_text(h->bundle, sizeof(h->bundle), json_object_get(state, "bundle")))
+		r = error_set(err, -EINVAL, "the name of the bundle is too long");
 	if (r == 0) {
+		h->is_open = json_is_true(json_object_get(all, "open"));
 		h->pid = (pid_t)json_integer_value(json_object_get(all, "pid"));
 		h->annotations = json_incref(json_object_get(state, "annotations"));
 	}

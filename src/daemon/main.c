@@ -99,6 +99,14 @@ static void finish(struct daemon *d, struct peer *peer)
 	struct handoff *h = &peer->handoff;
 	struct error err;
 
+	if (strcmp(h->status, "create") == 0) {
+		int r = slice_create(&d->config, h, &err);
+
+		say(r < 0 ? "error" : "info", h->id, r < 0 ? err.text : "made");
+		slice_answer(peer->fd, r, &err);
+		peer_done(peer);
+		return;
+	}
 	if (take(d, h, &err) < 0) {
 		if (h->pid > 0)
 			kill(h->pid, SIGKILL);

@@ -155,3 +155,18 @@ int limit_parse(const char *text, const struct limit_gpu *gpus, uint32_t count, 
 	memcpy(ret_limits, limits, count * sizeof(limits[0]));
 	return 0;
 }
+
+int limit_check(const char *text, struct error *err)
+{
+	struct limit_gpu any[LIMIT_GPUS] = { 0 };
+	uint64_t limits[LIMIT_GPUS];
+	int r;
+
+	for (uint32_t i = 0; i < LIMIT_GPUS; i++) {
+		any[i].index = i;
+		any[i].total_bytes = UINT64_C(1) << 50;
+	}
+	r = limit_parse(text, any, LIMIT_GPUS, limits, err);
+	/* a UUID may be of a GPU elsewhere */
+	return r == -ENODEV ? 0 : r < 0 ? -EINVAL : 0;
+}

@@ -24,4 +24,7 @@ struct limit_gpu {
 int limit_parse(const char *text, const struct limit_gpu *gpus, uint32_t count, uint64_t *ret_limits,
 		struct error *err);
 
+/* Whether it is a limit, for GPUs that are not known here. Returns 0 or -EINVAL, as above. */
+int limit_check(const char *text, struct error *err);
+
 #endif

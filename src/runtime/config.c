@@ -23,7 +23,7 @@ enum { BIG_DIGITS = 19, CONFIG_MAX = 16 << 20 };
 
 static char *read_all(const char *path, struct error *err)
 {
-	cleanup_file FILE *file = fopen(path, "re");
+	cleanup_file FILE *file = fopen(strcmp(path, "-") == 0 ? "/dev/stdin" : path, "re");
 	cleanup_free char *text = NULL;
 	size_t size = 0;
 	FILE *memory;
@@ -91,9 +91,13 @@ json_t *config_read(const char *path, struct error *err)
 		return NULL;
 	}
 	config = json_loads(quoted, JSON_REJECT_DUPLICATES, &fault);
-	if (!config || !json_is_object(config)) {
+	if (!config) {
+		error_set(err, -EINVAL, "'%s', line %d, column %d: %s", path, fault.line, fault.column, fault.text);
+		return NULL;
+	}
+	if (!json_is_object(config)) {
 		json_decref(config);
-		error_set(err, -EINVAL, "'%s' is no configuration: line %d: %s", path, fault.line, fault.text);
+		error_set(err, -EINVAL, "'%s' is JSON, but no object", path);
 		return NULL;
 	}
 	return config;
@@ -111,6 +115,17 @@ static void print_unquoted(FILE *file, const char *text)
 		text = found + sizeof(big_written) - 1 + digits + 1;
 	}
 	fputs(text, file);
+}
+
+int config_print(const json_t *config, FILE *file, struct error *err)
+{
+	cleanup_free char *text = json_dumps(config, JSON_INDENT(2));
+
+	if (!text)
+		return error_set(err, -ENOMEM, "out of memory");
+	print_unquoted(file, text);
+	fputc('\n', file);
+	return 0;
 }
 
 int config_write(const json_t *config, const char *path, struct error *err)
@@ -194,10 +209,76 @@ static int read_environment(const json_t *config, struct wire_ask *ask, bool *re
 		    strcmp(value, "none") != 0)
 			*ret_toolkit = true;
 		if (wire_ask_variable(ask, name, value) < 0)
-			return error_set(err, -EINVAL, "the container's environment says %s='%s', which is no memory limit",
-					 name, value);
+			return error_set(err, -EINVAL, "the container's environment says %s='%s', which is no limit that "
+					 "can be understood", name, value);
 	}
 	return 0;
+}
+
+/* The value after an option among a hook's arguments. */
+static const char *option_of(const json_t *args, const char *option)
+{
+	for (size_t i = 0; i + 1 < json_array_size(args); i++) {
+		const char *word = json_string_value(json_array_get(args, i));
+
+		if (word && strcmp(word, option) == 0)
+			return json_string_value(json_array_get(args, i + 1));
+	}
+	return NULL;
+}
+
+/* Whether a hook is that of our CDI devices. */
+static bool is_device_hook(const json_t *hook)
+{
+	const char *path = text_of(hook, "path"), *slash = strrchr(path, '/');
+	const char *verb = json_string_value(json_array_get(json_object_get(hook, "args"), 1));
+
+	return slash && strcmp(slash + 1, "fracgpu") == 0 && verb && strcmp(verb, "cdi-hook") == 0;
+}
+
+/* What a device gives. Several devices are a list, which has no room for a limit of all GPUs. */
+static int add_device(struct wire_terms *terms, const json_t *args, struct error *err)
+{
+	const char *memory = option_of(args, "--memory"), *compute = option_of(args, "--compute");
+	size_t used = strlen(terms->limit), size = sizeof(terms->limit);
+
+	if (memory && (size_t)snprintf(terms->limit + used, size - used, "%s%s", used ? "," : "", memory) >= size - used)
+		return error_set(err, -EINVAL, "the container has too many devices of fracgpu");
+	if (compute)
+		snprintf(terms->compute, sizeof(terms->compute), "%s", compute);
+	return 0;
+}
+
+/* CDI devices are the host's to define, and nothing in a container's image or environment can undo their hooks. */
+static int read_devices(const json_t *config, struct wire_terms *terms, struct error *err)
+{
+	const json_t *hooks = at(config, "hooks", "createRuntime");
+	int r = 0;
+
+	for (size_t i = 0; i < json_array_size(hooks) && r == 0; i++) {
+		const json_t *hook = json_array_get(hooks, i);
+
+		if (is_device_hook(hook))
+			r = add_device(terms, json_object_get(hook, "args"), err);
+	}
+	return r;
+}
+
+int config_terms(const json_t *config, struct wire_metadata *ret_metadata, struct error *err)
+{
+	struct wire_metadata m = { .is_given = true };
+	struct wire_ask ask = { 0 };
+	bool has_toolkit;
+	int r = read_devices(config, &m.terms, err);
+
+	if (r == 0 && !wire_has_terms(&m.terms)) {
+		r = read_environment(config, &ask, &has_toolkit, err);
+		m.is_given = false;
+		m.terms = ask.terms;
+	}
+	if (r == 0)
+		*ret_metadata = m;
+	return r;
 }
 
 bool config_uses_gpu(const json_t *config)
@@ -208,7 +289,7 @@ bool config_uses_gpu(const json_t *config)
 	bool has_toolkit, uses;
 	struct error err;
 
-	uses = read_environment(config, &ask, &has_toolkit, &err) < 0 || has_toolkit || ask.rank;
+	uses = read_environment(config, &ask, &has_toolkit, &err) < 0 || has_toolkit || wire_has_terms(&ask.terms);
 	for (size_t i = 0; i < json_array_size(devices); i++)
 		uses |= is_driver_path(text_of(json_array_get(devices, i), "path"));
 	for (size_t i = 0; i < json_array_size(mounts); i++)
@@ -218,21 +299,20 @@ bool config_uses_gpu(const json_t *config)
 		const json_t *list = at(config, "hooks", hooks[h]);
 
 		for (size_t i = 0; i < json_array_size(list); i++)
-			uses |= strstr(text_of(json_array_get(list, i), "path"), "nvidia") != NULL;
+			uses |= strstr(text_of(json_array_get(list, i), "path"), "nvidia") != NULL ||
+				is_device_hook(json_array_get(list, i));
 	}
 	return uses;
 }
 
 int config_harden(json_t *config, const char *socket, bool wait_killable, struct error *err)
 {
-	struct wire_metadata metadata = { 0 };
+	struct wire_metadata metadata;
 	struct profile_options options = { .socket = socket, .wait_killable = wait_killable };
 	char text[WIRE_METADATA];
-	struct wire_ask ask = { 0 };
 	json_t *box = json_object_get(config, "linux"), *section;
 	const json_t *path;
-	bool has_toolkit;
-	int r = read_environment(config, &ask, &has_toolkit, err);
+	int r = config_terms(config, &metadata, err);
 
 	if (r < 0)
 		return r;
@@ -243,10 +323,9 @@ int config_harden(json_t *config, const char *socket, bool wait_killable, struct
 	path = json_object_get(section, "listenerPath");
 	if (path && json_is_string(path) && strcmp(json_string_value(path), socket) == 0)
 		return 0;
-	memcpy(metadata.limit, ask.limit, sizeof(metadata.limit));
 	r = wire_metadata_pack(&metadata, text);
 	if (r < 0)
-		return error_set(err, r, "the limit '%s' is too long", ask.limit);
+		return error_set(err, r, "the limit '%s' is too long", metadata.terms.limit);
 	options.metadata = text;
 	if (!json_is_object(section)) {
 		section = profile_new();

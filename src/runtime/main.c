@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/config.h"
+#include "runtime/low.h"
 #include "wire/wire.h"
 
 /* Global options of runc and crun that take their value as a word of its own. */
@@ -56,50 +57,6 @@ static const char *find_bundle(int argc, char **argv, int command)
 	return bundle;
 }
 
-/* The runtime below us: $FRACGPU_OCI_RUNTIME, else runc, else crun. The engine sets our environment, not the container. */
-static const char *find_low(char path[PATH_MAX])
-{
-	static const char *const names[] = { "runc", "crun" };
-	static const char *const places[] = { "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin" };
-	const char *chosen = getenv("FRACGPU_OCI_RUNTIME");
-
-	if (chosen)
-		return chosen;
-	for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++) {
-		for (size_t p = 0; p < sizeof(places) / sizeof(places[0]); p++) {
-			snprintf(path, PATH_MAX, "%s/%s", places[p], names[n]);
-			if (access(path, X_OK) == 0)
-				return path;
-		}
-	}
-	return NULL;
-}
-
-/* Whether the runtime takes the wait-killable flag in a profile: crun from 1.6, runc from 1.5. Others refuse the whole
- * profile for it. */
-static bool knows_flag(const char *low)
-{
-	char command[PATH_MAX + 32], line[256];
-	bool knows = false;
-	FILE *pipe;
-
-	if (strchr(low, '\''))
-		return false;
-	snprintf(command, sizeof(command), "'%s' --version 2>/dev/null", low);
-	pipe = popen(command, "re");
-	while (pipe && fgets(line, sizeof(line), pipe)) {
-		int major, minor;
-
-		if (sscanf(line, "crun version %d.%d", &major, &minor) == 2)
-			knows = major > 1 || (major == 1 && minor >= 6);
-		else if (sscanf(line, "runc version %d.%d", &major, &minor) == 2)
-			knows = major > 1 || (major == 1 && minor >= 5);
-	}
-	if (pipe)
-		pclose(pipe);
-	return knows;
-}
-
 static int harden(const char *bundle, const char *low)
 {
 	const char *socket = getenv("FRACGPU_SOCKET");
@@ -113,7 +70,7 @@ static int harden(const char *bundle, const char *low)
 	if (!config)
 		return fail(err.text);
 	if (config_uses_gpu(config)) {
-		r = config_harden(config, socket ? socket : WIRE_SOCKET, knows_flag(low), &err);
+		r = config_harden(config, socket ? socket : WIRE_SOCKET, low_knows_flag(low), &err);
 		if (r == 0)
 			r = config_write(config, path, &err);
 	}
@@ -125,7 +82,9 @@ int main(int argc, char **argv)
 {
 	int command = find_command(argc, argv);
 	char path[PATH_MAX];
-	const char *low = find_low(path);
+	/* the engine sets our environment, not the container */
+	const char *chosen = getenv("FRACGPU_OCI_RUNTIME");
+	const char *low = chosen ? chosen : low_find(path);
 
 	if (!low)
 		return fail("neither runc nor crun is installed (FRACGPU_OCI_RUNTIME names another runtime)");

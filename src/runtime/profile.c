@@ -65,47 +65,83 @@ static bool allows(const json_t *action)
 static bool take_name(json_t *rule, const char *name)
 {
 	json_t *names = json_object_get(rule, "names");
+	bool found = false;
 
-	for (size_t i = 0; i < json_array_size(names); i++) {
-		if (is_action(json_array_get(names, i), name)) {
-			json_array_remove(names, i);
-			return true;
-		}
+	for (size_t i = json_array_size(names); i > 0; i--) {
+		if (!is_action(json_array_get(names, i - 1), name))
+			continue;
+		json_array_remove(names, i - 1);
+		found = true;
 	}
 	if (is_action(json_object_get(rule, "name"), name)) {	/* the form before Docker 1.13 */
 		json_object_del(rule, "name");
 		json_object_set_new(rule, "names", json_array());
-		return true;
+		found = true;
 	}
-	return false;
+	return found;
 }
 
-/* Whether a rule of a profile holds everywhere: Docker's and Podman's have some for one kind of processor or one
- * capability only, which the engine picks. */
-static bool is_conditional(const json_t *rule)
+/* Where rules of Docker's and Podman's profiles hold: for some processors, capabilities or kernels only, which the engine
+ * looks at when a container starts. */
+static const char *const conditions[] = { "includes", "excludes" };
+
+static bool same_conditions(const json_t *a, const json_t *b)
 {
-	return json_array_size(json_object_get(rule, "args")) != 0;
+	for (size_t i = 0; i < COUNT(conditions); i++) {
+		const json_t *one = json_object_get(a, conditions[i]), *other = json_object_get(b, conditions[i]);
+		bool none = json_object_size(one) == 0 && json_object_size(other) == 0;
+
+		if (!none && !json_equal(one, other))
+			return false;
+	}
+	return true;
 }
 
-/* Take one call out of all rules that allow it. *ret_allowed: there was one. */
-static int take_call(json_t *rules, const char *name, bool *ret_allowed, struct error *err)
+/* Remember where a rule that was taken out held: each place once, and only "everywhere" when there is that. */
+static int note_place(json_t *places, const json_t *rule)
+{
+	json_t *place = json_object();
+	bool has_condition = false;
+
+	for (size_t i = 0; i < COUNT(conditions); i++) {
+		json_t *condition = json_object_get(rule, conditions[i]);
+
+		if (json_object_size(condition) == 0)
+			continue;
+		has_condition = true;
+		json_object_set_new(place, conditions[i], json_deep_copy(condition));
+	}
+	if (!has_condition)
+		json_array_clear(places);
+	for (size_t i = 0; i < json_array_size(places); i++) {
+		const json_t *known = json_array_get(places, i);
+
+		if (json_object_size(known) == 0 || same_conditions(known, place)) {
+			json_decref(place);
+			return 0;
+		}
+	}
+	return json_array_append_new(places, place) < 0 ? -ENOMEM : 0;
+}
+
+/* Take one call out of all rules that allow it; places: where they held. */
+static int take_call(json_t *rules, const char *name, json_t *places, struct error *err)
 {
 	size_t i = 0;
 
 	while (i < json_array_size(rules)) {
 		json_t *rule = json_array_get(rules, i);
-		bool is_empty;
 
 		if (!allows(json_object_get(rule, "action")) || !take_name(rule, name)) {
 			i++;
 			continue;
 		}
-		if (is_conditional(rule))
-			return error_set(err, -ENOTSUP, "the profile allows %s under conditions of its own, which cannot be "
-					 "joined with fracgpu's", name);
-		*ret_allowed = true;
-		is_empty = json_array_size(json_object_get(rule, "names")) == 0;
-		if (is_empty)
+		if (json_array_size(json_object_get(rule, "args")) != 0)
+			return error_set(err, -ENOTSUP, "the profile allows %s for some arguments only, which cannot be joined "
+					 "with fracgpu's rules for it", name);
+		if (note_place(places, rule) < 0)
+			return error_set(err, -ENOMEM, "out of memory");
+		if (json_array_size(json_object_get(rule, "names")) == 0)
 			json_array_remove(rules, i);
 		else
 			i++;
@@ -113,38 +149,72 @@ static int take_call(json_t *rules, const char *name, bool *ret_allowed, struct 
 	return 0;
 }
 
-static int add_rules(json_t *rules, const struct family *family, const char *action, const struct match *matches,
-		     size_t count)
+static int add_rules(json_t *rules, const struct family *family, json_t *place, const char *action,
+		     const struct match *matches, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		json_t *names = json_array();
+		json_t *names = json_array(), *rule;
 		json_t *args = json_pack("[{s:i,s:I,s:I,s:s}]", "index", (int)matches[i].index, "value",
 					 (json_int_t)matches[i].mask, "valueTwo", (json_int_t)matches[i].wanted, "op",
 					 "SCMP_CMP_MASKED_EQ");
 
 		for (size_t n = 0; family->names[n]; n++)
 			json_array_append_new(names, json_string(family->names[n]));
-		if (json_array_append_new(rules, json_pack("{s:o,s:s,s:o}", "names", names, "action", action, "args",
-							   args)) < 0)
+		rule = json_pack("{s:o,s:s,s:o}", "names", names, "action", action, "args", args);
+		if (place && json_object_update(rule, place) < 0) {
+			json_decref(rule);
+			return -ENOMEM;
+		}
+		if (json_array_append_new(rules, rule) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
+/* Where everything is allowed, what asks must ask everywhere; the rest stays allowed without a rule. */
+static int guard_open(json_t *rules, const struct family *family)
+{
+	return add_rules(rules, family, NULL, "SCMP_ACT_NOTIFY", family->ask, family->ask_count);
+}
+
+static int guard_closed(json_t *rules, const struct family *family, json_t *places)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < json_array_size(places) && r == 0; i++) {
+		json_t *place = json_array_get(places, i);
+
+		r = add_rules(rules, family, place, "SCMP_ACT_NOTIFY", family->ask, family->ask_count);
+		if (r == 0)
+			r = add_rules(rules, family, place, "SCMP_ACT_ALLOW", family->allow, family->allow_count);
+	}
+	return r;
+}
+
 static int guard_family(json_t *section, json_t *rules, const struct family *family, struct error *err)
 {
 	bool is_open = allows(json_object_get(section, "defaultAction"));
-	bool allowed = is_open;
+	json_t *places = json_array();
 	int r = 0;
 
 	for (size_t n = 0; family->names[n] && r == 0; n++)
-		r = take_call(rules, family->names[n], &allowed, err);
-	if (r < 0 || !allowed)
-		return r;
-	r = add_rules(rules, family, "SCMP_ACT_NOTIFY", family->ask, family->ask_count);
-	if (r == 0 && !is_open)
-		r = add_rules(rules, family, "SCMP_ACT_ALLOW", family->allow, family->allow_count);
-	return r < 0 ? error_set(err, r, "out of memory") : 0;
+		r = take_call(rules, family->names[n], places, err);
+	if (r == 0) {
+		r = is_open ? guard_open(rules, family) : guard_closed(rules, family, places);
+		if (r < 0)
+			error_set(err, r, "out of memory");
+	}
+	json_decref(places);
+	return r;
+}
+
+static bool has_name(const json_t *list, const char *name)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		if (is_action(json_array_get(list, i), name))
+			return true;
+	}
+	return false;
 }
 
 static int set_listener(json_t *section, const struct profile_options *options, struct error *err)
@@ -153,9 +223,11 @@ static int set_listener(json_t *section, const struct profile_options *options, 
 	const json_t *path = json_object_get(section, "listenerPath");
 	json_t *flags = json_object_get(section, "flags");
 
-	if (path && !is_action(path, options->socket))
+	if (path && is_action(path, options->socket))
+		return error_set(err, -EALREADY, "the profile asks fracgpud already: start from the one that it was made of");
+	if (path && json_is_string(path) && json_string_length(path))
 		return error_set(err, -EBUSY, "the profile has another listener already: %s",
-				 json_is_string(path) ? json_string_value(path) : "?");
+				 json_string_value(path));
 	json_object_set_new(section, "listenerPath", json_string(options->socket));
 	json_object_set_new(section, "listenerMetadata", json_string(options->metadata));
 	if (options->wait_killable) {
@@ -163,7 +235,8 @@ static int set_listener(json_t *section, const struct profile_options *options, 
 			flags = json_array();
 			json_object_set_new(section, "flags", flags);
 		}
-		json_array_append_new(flags, json_string(flag));
+		if (!has_name(flags, flag))
+			json_array_append_new(flags, json_string(flag));
 	}
 	return 0;
 }
@@ -181,6 +254,8 @@ int profile_harden(json_t *section, const struct profile_options *options, struc
 
 	if (!json_is_string(json_object_get(section, "defaultAction")))
 		return error_set(err, -EINVAL, "this is no seccomp profile: it has no defaultAction");
+	if (rules && !json_is_null(rules) && !json_is_array(rules))
+		return error_set(err, -EINVAL, "this is no seccomp profile: its syscalls are no list");
 	if (!json_is_array(rules)) {
 		rules = json_array();
 		json_object_set_new(section, "syscalls", rules);

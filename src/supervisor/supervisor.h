@@ -5,6 +5,7 @@
 #define FG_SUPERVISOR_SUPERVISOR_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -17,7 +18,7 @@ struct supervisor_options {
 	bool show_host;				/* --view host: answers are not rewritten */
 
 	/* May be NULL. Called in the main thread with the ledger that counts, once the program runs; and before that
-	 * ledger goes away, when the last process is gone. Threads may be started between the two. supervisor_run() only. */
+	 * ledger goes away, when the last process is gone. Threads may be started between the two. */
 	void (*started)(struct ledger_handle *ledger, void *arg);
 	void (*ended)(void *arg);
 	void *arg;
@@ -35,18 +36,32 @@ struct supervisor_options {
  * sentence. The program has then not run. */
 int supervisor_run(char *const argv[], const struct supervisor_options *options, int *ret_status, struct error *err);
 
-/* A slice whose programs somebody else starts under a filter like ours: a container. */
+/* A message to a slice whose programs somebody else starts. With a listener (SCM_RIGHTS): serve it; without: end. */
+enum supervisor_wish { SUPERVISOR_SERVE, SUPERVISOR_END, SUPERVISOR_KILL };
+
+struct supervisor_message {
+	int32_t wish;		/* enum supervisor_wish */
+	int32_t pid;		/* of the listener's first process; 0: not known, it was started in a container that is served */
+	char id[256];		/* of the container */
+};
+
+/* A slice whose programs somebody else starts under a filter like ours: of a container, or of several. */
 struct supervisor_remote {
-	int listener;		/* the container's; taken over, also on failure */
-	int control;		/* listening SOCK_SEQPACKET socket: a message of an int32_t with another listener of the same
-				 * container (SCM_RIGHTS) is answered by an int32_t: 0 when it is served, or negative errno */
-	bool (*is_member)(pid_t pid, void *arg);	/* whether a process, or one that it descends from, is of the container */
+	int listener;		/* the first; taken over, also on failure. -1: none yet */
+	struct supervisor_message first;	/* that came with it */
+	int agent;		/* listening SOCK_SEQPACKET socket, for messages; each is answered by an int32_t: 0 when it is
+				 * done, or negative errno: -EBUSY when it is to end and there are processes */
+	bool is_standing;	/* goes on when there is no listener, until a message ends it */
+	bool (*is_member)(pid_t pid, void *arg);	/* of the slice, or of what it descends from; from any thread */
+	/* A listener comes: its number, 0 or more, or negative errno: it is not served. Then: its last process is gone. */
+	int (*joins)(const struct supervisor_message *message, void *arg);
+	void (*leaves)(int number, void *arg);
 	void (*started)(void *arg);	/* called once, when calls are served */
 	void *arg;
 };
 
-/* Serve listeners until the last process of each is gone. Only the calling process is changed, for good: it is not
- * dumpable any more, and capabilities not needed are not effective.
+/* Serve listeners until the last process of each is gone, and, of a standing slice, a message ends it. Only the calling
+ * process is changed, for good: it is not dumpable any more, and capabilities not needed are not effective.
  *
  * Returns 0; -ENODEV, -ENOTSUP without a driver that we know; other negative errno. err has the sentence. */
 int supervisor_serve(const struct supervisor_remote *remote, const struct supervisor_options *options,

@@ -3,123 +3,8 @@
 # Containers of runc and crun through fracgpu-runtime and fracgpud. Runs in the simulator with one GPU of 8 GiB.
 # usage: bundle_test.sh RUNC-OR-CRUN BUILD-ROOT GUEST
 set -eu
-low=$1
-build=$2
-guest=$3
-fracgpu=$build/src/cli/fracgpu
-
-skip()
-{
-	echo "skipped: $*"
-	exit 77
-}
-
-[ "$(id -u)" -eq 0 ] || skip "needs root"
-for need in "$low" busybox jq unshare; do
-	command -v "$need" >/dev/null || skip "$need is not installed"
-done
-if [ ! -e /bin/busybox ] || ldd /bin/busybox >/dev/null 2>&1; then
-	skip "needs busybox-static"
-fi
-if [ "${IN_NAMESPACE:-}" != yes ]; then
-	IN_NAMESPACE=yes exec unshare --mount --propagation private "$0" "$@"
-fi
-# slices of our own; crun takes cgroups of version 1, or of version 2, and not a host that has both
-mount -t tmpfs -o mode=755 tmpfs /run
-mountpoint -q /sys/fs/cgroup/unified && umount /sys/fs/cgroup/unified
-
-work=$(mktemp -d)
-daemon=
-cleanup()
-{
-	for name in box other late; do
-		"$low" delete -f "$name" >/dev/null 2>&1 || true
-	done
-	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
-	rm -rf "$work"
-}
-trap cleanup EXIT
-
-fail()
-{
-	echo "bundle_test $low: $*" >&2
-	tail -n 20 "$work"/*.log "$work/out" >&2 2>/dev/null || true
-	exit 1
-}
-
-eventually() # COMMAND...
-{
-	for _ in $(seq 1 1200); do
-		"$@" >/dev/null 2>&1 && return 0
-		sleep 0.05
-	done
-	fail "'$*' does not come true"
-}
-
-export FRACGPU_SOCKET="$work/agent.sock" FRACGPU_OCI_RUNTIME="$low"
-
-start_daemon()
-{
-	"$build/src/daemon/fracgpud" --config "$work/policy" --socket "$FRACGPU_SOCKET" 2>>"$work/daemon.log" &
-	daemon=$!
-	eventually [ -S "$FRACGPU_SOCKET" ]
-}
-
-root=$work/root
-mkdir -p "$root/bin" "$root/dev" "$root/proc" "$root/sys" "$root/tmp"
-cp /bin/busybox "$root/bin/busybox"
-cp "$guest" "$root/bin/hold"
-ln -s busybox "$root/bin/sh"
-ln -s busybox "$root/bin/sleep"
-
-# bundle NAME ENVIRONMENT FILTER: a bundle whose process holds still; FILTER changes config.json
-bundle()
-{
-	mkdir -p "$work/$1"
-	rm -f "$work/$1/config.json"
-	(cd "$work/$1" && "$low" spec)
-	jq --arg root "$root" --arg env "$2" '
-		.root = {path: $root, readonly: true} | .process.terminal = false | .process.args = ["/bin/sleep", "1000"]
-		| .process.env += ($env | split(" ")) | .process.rlimits = [{type: "RLIMIT_CORE", hard: 0, soft: 0}]
-		| .mounts += [("nvidiactl", "nvidia0", "nvidia-uvm") | {destination: ("/dev/" + .), type: "bind",
-			source: ("/dev/" + .), options: ["bind", "rw"]}]
-		| .linux.resources.devices = [{allow: true, access: "rwm"}]' "$work/$1/config.json" |
-		jq "${3:-.}" >"$work/made.json"
-	mv "$work/made.json" "$work/$1/config.json"
-}
-
-create() # NAME
-{
-	"$build/src/runtime/fracgpu-runtime" create --bundle "$work/$1" "$1" >"$work/$1.log" 2>&1 </dev/null &&
-		"$low" start "$1" >>"$work/$1.log" 2>&1
-}
-
-up() # NAME
-{
-	create "$1" || fail "container $1 does not start"
-}
-
-# hold NAME MIB STATUS: memory that a program started in the container gets, and the size of card it sees
-hold()
-{
-	"$build/src/runtime/fracgpu-runtime" exec "$1" /bin/hold "$2" >"$work/out" 2>&1 </dev/null || fail "hold does not run in $1"
-	grep -q "^gpu 0 total $4 status $3\$" "$work/out" || fail "hold $2 in $1: $(cat "$work/out")"
-}
-
-figure() # NAME FIELD
-{
-	"$fracgpu" ps --json | jq -r --arg name "$1" '.slices[] | select(.name == $name) | .gpus[0].'"$2"
-}
-
-is() # NAME FIELD VALUE
-{
-	[ "$(figure "$1" "$2")" = "$3" ]
-}
-
-has_ended() # NAME
-{
-	! "$low" state "$1" 2>/dev/null | grep -Eq '"status": *"(created|running)"'
-}
+# shellcheck source=tests/containers/lib.sh
+. "$(dirname "$0")/lib.sh"
 
 printf '[default]\nmax = 2GiB\n[container fixed*]\nmemory = 128MiB\n' >"$work/policy"
 start_daemon
@@ -146,6 +31,17 @@ eventually is other 'limit_bytes / 1048576' 2048
 hold other 2048 0 2048
 hold other 2049 81 2048
 hold box 512 0 512
+
+# a hard profile as containerd reads it, without runtime of ours
+"$fracgpu" seccomp-profile --flatten --memory 64MiB --socket "$FRACGPU_SOCKET" --runtime "$low" --output "$work/hard.json" 2>"$work/out" ||
+	fail "no profile"
+bundle late "" ".linux.seccomp = $(cat "$work/hard.json")"
+"$low" create --bundle "$work/late" late >"$work/late.log" 2>&1 </dev/null || fail "a hard profile does not start"
+"$low" start late
+hold late 64 0 64
+hold late 65 81 64
+"$low" delete -f late
+eventually is late limit_bytes ""
 
 # more than is left of the card
 bundle late FRACGPU_MEMORY=2GiB
