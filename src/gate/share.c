@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -54,9 +55,17 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+/* Simulators have GPUs of their own: their files are no devices. 0: the machine's driver. */
+static unsigned long long which_driver(void)
+{
+	struct stat st;
+
+	return stat("/dev/nvidiactl", &st) == 0 && !S_ISCHR(st.st_mode) ? st.st_dev : 0;
+}
+
 static bool make_address(const struct share *s, struct sockaddr_un *address)
 {
-	int n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/.gates", s->options->share_dir);
+	int n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/.gates%llx", s->options->share_dir, which_driver());
 
 	address->sun_family = AF_UNIX;
 	return n > 0 && (size_t)n < sizeof(address->sun_path);

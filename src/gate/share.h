@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How the drivers of a user's slices find each other: one leads, the others follow.
  *
- * In a directory of the user's alone, who has the lock of ".gates.lock" leads and listens on ".gates". The others connect
+ * In a directory of the user's alone, who has the lock of ".gates0.lock" leads and listens on ".gates0". The others connect
  * and say what their slices are to get, how many channels they have and which processes; the leader decides for all, measures
  * all and tells each when its gates open and close. Everybody moves his own gates only, so nothing of a slice's account
  * leaves its process. When the leader ends, or does not answer, each drives its slice as if alone, and one takes the lock.

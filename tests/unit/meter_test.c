@@ -312,7 +312,8 @@ static void test_samples(void **state)
 int main(void)
 {
 	struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_told_clock), cmocka_unit_test(test_layout),	   cmocka_unit_test(test_sums),	  cmocka_unit_test(test_under_way),
+		cmocka_unit_test(test_told_clock),
+		cmocka_unit_test(test_layout),	   cmocka_unit_test(test_sums),	  cmocka_unit_test(test_under_way),
 		cmocka_unit_test(test_assign_later), cmocka_unit_test(test_lost),	  cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_drift),	   cmocka_unit_test(test_hidden), cmocka_unit_test(test_full),
 		cmocka_unit_test(test_mig),	   cmocka_unit_test(test_garbage), cmocka_unit_test(test_samples),
