@@ -8,10 +8,7 @@
 #include <time.h>
 
 #include "abi/calls.h"
-#include "arbiter/arbiter.h"
-#include "arbiter/wants.h"
-#include "gate/guard.h"
-#include "rm/rm.h"
+#include "gate/internal.h"
 
 #define MS UINT64_C(1000000)
 #define LOOK_NS (100 * MS)	/* how often settings, processes and channels are looked at anyhow */
@@ -26,51 +23,6 @@
 
 enum { STALL_MS = 5000 };
 
-/* One slice on one GPU. */
-struct lane {
-	uint32_t gpu;		/* of the slice's ledger */
-	bool used;
-	bool open;
-	bool is_remote;		/* a member's */
-	uint32_t channels;
-	uint64_t report_at_ns;
-	uint32_t seen_holds, seen_free;	/* the account when its channels were last collected */
-	uint64_t look_at_ns;
-	struct wants wants;
-	/* The meter's figure, cut to what an open gate made possible: a context may stay on the GPU behind its gate. */
-	bool measured;
-	uint64_t raw_ns, busy_ns, possible_ns, since_ns;
-};
-
-struct slice {
-	struct ledger_handle *ledger;	/* of ours */
-	struct gate_member *member;	/* somebody else's; owned. Neither: free */
-	uint32_t generation;
-	bool is_set;		/* arbiters know generation, or the member's settings */
-};
-
-/* What there is for each GPU of rm. */
-struct desk {
-	struct arbiter arbiter;
-	struct meter meter;
-	struct meter_reader reader;
-	bool tried_meter;
-	bool pids_fit;			/* the meter has seen a process of ours: who it has not seen has not run */
-	uint64_t apply_after_ns;	/* back-off */
-	uint64_t pids_at_ns;
-	bool is_followed, told_open;	/* somebody else decides, and did so */
-	struct lane lanes[ARBITER_SLICES];
-};
-
-struct gate_driver {
-	struct rm rm;
-	struct gate_options options;
-	struct gate_port port;
-	struct guard guard;
-	struct slice slices[ARBITER_SLICES];
-	struct desk desks[ACCOUNT_GPUS];
-};
-
 static uint64_t now_monotonic(void)
 {
 	struct timespec t;
@@ -84,11 +36,6 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-static uint32_t load(const uint32_t *word)
-{
-	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
-}
-
 static bool is_needed(uint32_t cap, uint32_t weight, uint32_t priority, uint32_t frozen)
 {
 	return (cap && cap < 1000) || weight || priority || frozen;
@@ -96,8 +43,8 @@ static bool is_needed(uint32_t cap, uint32_t weight, uint32_t priority, uint32_t
 
 bool gate_is_needed(const struct ledger *ledger)
 {
-	return is_needed(load(&ledger->compute_max_permille), load(&ledger->compute_weight), load(&ledger->compute_priority),
-			 load(&ledger->frozen));
+	return is_needed(load_u32(&ledger->compute_max_permille), load_u32(&ledger->compute_weight), load_u32(&ledger->compute_priority),
+			 load_u32(&ledger->frozen));
 }
 
 static int control(void *arg, uint32_t gpu, void *params, uint32_t size)
@@ -141,15 +88,7 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
 	return 0;
 }
 
-static void put_figures(struct ledger_compute *to, const struct gate_figures *figures)
-{
-	__atomic_store_n(&to->busy_ns, figures->busy_ns, __ATOMIC_RELAXED);
-	__atomic_store_n(&to->throttled_ns, figures->throttled_ns, __ATOMIC_RELAXED);
-	__atomic_store_n(&to->source, figures->source, __ATOMIC_RELAXED);
-}
-
-/* Which GPU of ours a GPU of a ledger is; -1: not attached here. */
-static int find_gpu(const struct rm *rm, uint32_t gpu_id)
+int gate_find_gpu(const struct rm *rm, uint32_t gpu_id)
 {
 	for (uint32_t i = 0; i < rm->gpu_count; i++)
 		if (rm->gpus[i].gpu.gpu_id == gpu_id)
@@ -157,17 +96,18 @@ static int find_gpu(const struct rm *rm, uint32_t gpu_id)
 	return -1;
 }
 
-static bool is_used(const struct slice *s)
+void gate_put_figures(struct ledger_compute *to, const struct gate_figures *figures)
 {
-	return s->ledger || s->member;
+	__atomic_store_n(&to->busy_ns, figures->busy_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->throttled_ns, figures->throttled_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->source, figures->source, __ATOMIC_RELAXED);
 }
 
-/* The first free place, or -ENOSPC. */
-static int free_slice(const struct gate_driver *d)
+int gate_free_slice(const struct gate_driver *d)
 {
 	int slice = 0;
 
-	while (slice < ARBITER_SLICES && is_used(&d->slices[slice]))
+	while (slice < ARBITER_SLICES && slice_is_used(&d->slices[slice]))
 		slice++;
 	return slice < ARBITER_SLICES ? slice : -ENOSPC;
 }
@@ -175,13 +115,13 @@ static int free_slice(const struct gate_driver *d)
 int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 {
 	struct account *account = &ledger->ledger->account;
-	int slice = free_slice(d);
+	int slice = gate_free_slice(d);
 
 	if (slice < 0)
 		return slice;
 	d->slices[slice] = (struct slice){ .ledger = ledger };
 	for (uint32_t i = 0; i < account->gpu_count && i < ACCOUNT_GPUS; i++) {
-		int gpu = account->limit_bytes[i] ? find_gpu(&d->rm, ledger->ledger->gpus[i].gpu_id) : -1;
+		int gpu = account->limit_bytes[i] ? gate_find_gpu(&d->rm, ledger->ledger->gpus[i].gpu_id) : -1;
 
 		if (gpu >= 0)
 			d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true };
@@ -189,106 +129,9 @@ int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 	return slice;
 }
 
-int gate_driver_join(struct gate_driver *d, const struct gate_member *about)
-{
-	int slice = free_slice(d);
-	struct gate_member *member;
-
-	if (slice < 0)
-		return slice;
-	member = calloc(1, sizeof(*member));
-	if (!member)
-		return -ENOMEM;
-	d->slices[slice] = (struct slice){ .member = member };
-	for (uint32_t i = 0; i < about->gpu_count && i < ACCOUNT_GPUS; i++) {
-		int gpu = find_gpu(&d->rm, about->gpus[i].gpu_id);
-
-		if (gpu >= 0)
-			d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true, .is_remote = true };
-	}
-	gate_driver_update(d, slice, about);
-	return slice;
-}
-
-/* The GPUs of a member stay as they were when it joined. */
-void gate_driver_update(struct gate_driver *d, int slice, const struct gate_member *about)
-{
-	struct gate_member *member = d->slices[slice].member;
-	uint32_t gpu_count = member->gpu_count ? member->gpu_count : about->gpu_count;
-
-	*member = *about;
-	member->gpu_count = gpu_count < ACCOUNT_GPUS ? gpu_count : ACCOUNT_GPUS;
-	if (member->pid_count > LEDGER_SLOTS)
-		member->pid_count = LEDGER_SLOTS;
-	d->slices[slice].is_set = false;
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
-		struct lane *lane = &d->desks[i].lanes[slice];
-
-		if (!lane->used)
-			continue;
-		lane->channels = member->gpus[lane->gpu].channels;
-		d->desks[i].pids_at_ns = 0;
-	}
-}
-
-void gate_driver_describe(struct gate_driver *d, int slice, struct gate_member *ret_member)
-{
-	struct ledger_handle *h = d->slices[slice].ledger;
-	const struct ledger *l = h->ledger;
-
-	memset(ret_member, 0, sizeof(*ret_member));
-	ret_member->max_permille = load(&l->compute_max_permille);
-	ret_member->weight = load(&l->compute_weight);
-	ret_member->priority = load(&l->compute_priority);
-	ret_member->frozen = load(&l->frozen);
-	ret_member->latency_us = (uint32_t)(d->options.latency_ns / 1000);
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
-		const struct lane *lane = &d->desks[i].lanes[slice];
-
-		if (!lane->used)
-			continue;
-		ret_member->gpus[ret_member->gpu_count].gpu_id = d->rm.gpus[i].gpu.gpu_id;
-		ret_member->gpus[ret_member->gpu_count++].channels = lane->channels;
-	}
-	for (uint16_t i = 0; i < LEDGER_SLOTS; i++) {
-		int32_t pid = load(&l->slots[i].state) == SLOT_LIVE ? ledger_slot_pid(h, i) : 0;
-
-		if (pid > 0)
-			ret_member->pids[ret_member->pid_count++] = pid;
-	}
-}
-
-void gate_driver_follow(struct gate_driver *d, uint32_t gpu_id, bool open)
-{
-	int gpu = find_gpu(&d->rm, gpu_id);
-
-	if (gpu < 0)
-		return;
-	d->desks[gpu].is_followed = true;
-	d->desks[gpu].told_open = open;
-}
-
-void gate_driver_lead(struct gate_driver *d)
-{
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
-		d->desks[i].is_followed = false;
-}
-
-void gate_driver_figures(struct gate_driver *d, uint32_t gpu_id, const struct gate_figures *figures)
-{
-	int gpu = find_gpu(&d->rm, gpu_id);
-
-	for (int slice = 0; gpu >= 0 && slice < ARBITER_SLICES; slice++) {
-		const struct lane *lane = &d->desks[gpu].lanes[slice];
-
-		if (lane->used && !lane->is_remote)
-			put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], figures);
-	}
-}
-
 void gate_driver_remove(struct gate_driver *d, int slice)
 {
-	if (slice < 0 || slice >= ARBITER_SLICES || !is_used(&d->slices[slice]))
+	if (slice < 0 || slice >= ARBITER_SLICES || !slice_is_used(&d->slices[slice]))
 		return;
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		struct desk *desk = &d->desks[i];
@@ -314,11 +157,11 @@ static struct arbiter_settings read_settings(const struct gate_driver *d, const 
 	const struct gate_member *m = s->member;
 	const struct ledger *l = m ? NULL : s->ledger->ledger;
 	struct arbiter_settings settings = {
-		.max_permille = m ? m->max_permille : load(&l->compute_max_permille),
-		.weight = m ? m->weight : load(&l->compute_weight),
-		.priority = m ? m->priority : load(&l->compute_priority),
+		.max_permille = m ? m->max_permille : load_u32(&l->compute_max_permille),
+		.weight = m ? m->weight : load_u32(&l->compute_weight),
+		.priority = m ? m->priority : load_u32(&l->compute_priority),
 		.phase_permille = d->options.phase_permille,
-		.frozen = m ? m->frozen != 0 : load(&l->frozen) != 0,
+		.frozen = m ? m->frozen != 0 : load_u32(&l->frozen) != 0,
 	};
 
 	if (settings.max_permille > 1000)
@@ -331,7 +174,7 @@ static struct arbiter_settings read_settings(const struct gate_driver *d, const 
 static void take_settings(struct gate_driver *d, int slice, uint64_t now)
 {
 	struct slice *s = &d->slices[slice];
-	uint32_t generation = s->ledger ? load(&s->ledger->ledger->generation) : 0;
+	uint32_t generation = s->ledger ? load_u32(&s->ledger->ledger->generation) : 0;
 	struct arbiter_settings settings = read_settings(d, s);
 
 	if (s->is_set && generation == s->generation)
@@ -373,8 +216,8 @@ static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now
 
 	if (lane->is_remote)
 		return;
-	if (now < lane->look_at_ns && load(&account->hold_count) == lane->seen_holds &&
-	    load(&account->hold_free) == lane->seen_free)
+	if (now < lane->look_at_ns && load_u32(&account->hold_count) == lane->seen_holds &&
+	    load_u32(&account->hold_free) == lane->seen_free)
 		return;
 	lane->look_at_ns = now + LOOK_NS;
 	ledger_lock(h, &saved);
@@ -402,7 +245,7 @@ static void assign_pids(struct gate_driver *d, struct desk *desk)
 		for (uint16_t i = 0; h && i < LEDGER_SLOTS; i++) {
 			int32_t pid = 0;
 
-			if (load(&h->ledger->slots[i].state) == SLOT_LIVE)
+			if (load_u32(&h->ledger->slots[i].state) == SLOT_LIVE)
 				pid = ledger_slot_pid(h, i);
 			if (pid > 0)
 				meter_assign(&desk->meter, (uint32_t)pid, slice);
@@ -440,7 +283,7 @@ static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int 
 	};
 
 	if (!lane->is_remote) {
-		put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], &figures);
+		gate_put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], &figures);
 	} else if (now >= lane->report_at_ns && d->options.report) {
 		d->options.report(d->options.arg, slice, d->rm.gpus[gpu].gpu.gpu_id, &figures);
 		lane->report_at_ns = now + LOOK_NS;
@@ -546,7 +389,7 @@ static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint
 		if (!lane->used || lane->is_remote)
 			continue;
 		collect(d, gpu, i, now);
-		if (desk->told_open && !load(&d->slices[i].ledger->ledger->frozen))
+		if (desk->told_open && !load_u32(&d->slices[i].ledger->ledger->frozen))
 			open |= UINT64_C(1) << i;
 	}
 	if (!open)
@@ -619,7 +462,7 @@ int gate_driver_step(struct gate_driver *d, uint64_t now_ns, uint64_t *ret_next_
 	guard_beat(&d->guard);
 	take_latency(d, now_ns);
 	for (int i = 0; i < ARBITER_SLICES; i++)
-		if (is_used(&d->slices[i]))
+		if (slice_is_used(&d->slices[i]))
 			take_settings(d, i, now_ns);
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		int r = step_gpu(d, i, now_ns, ret_next_ns);
@@ -657,3 +500,4 @@ void gate_driver_free(struct gate_driver *d)
 	rm_close(&d->rm);
 	free(d);
 }
+
