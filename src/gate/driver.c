@@ -43,8 +43,8 @@ static bool is_needed(uint32_t cap, uint32_t weight, uint32_t priority, uint32_t
 
 bool gate_is_needed(const struct ledger *ledger)
 {
-	return is_needed(load_u32(&ledger->compute_max_permille), load_u32(&ledger->compute_weight), load_u32(&ledger->compute_priority),
-			 load_u32(&ledger->frozen));
+	return is_needed(load_u32(&ledger->compute_max_permille), load_u32(&ledger->compute_weight),
+			 load_u32(&ledger->compute_priority), load_u32(&ledger->frozen));
 }
 
 static int control(void *arg, uint32_t gpu, void *params, uint32_t size)
