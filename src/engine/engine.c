@@ -142,8 +142,7 @@ bool op_pin(struct op *op, uint32_t client, uint32_t handle, struct booking *ret
 	return r == 0;
 }
 
-/* Drop the pin. Under the lock. */
-static void unpin(struct op *op, const struct booking *booking)
+void op_unpin(struct op *op, const struct booking *booking)
 {
 	struct hold *hold = account_find_range(op->account, HOLD_MAPPING, op->call->owner, booking->pin);
 
@@ -172,8 +171,7 @@ static void fill_owner(struct op *op, struct hold *hold)
 	account_hold(op->account, &made);
 }
 
-/* Under the lock. RM objects get a serial, by which op_drop() knows them again. */
-static int add_hold(struct op *op, struct hold *hold)
+int op_add(struct op *op, struct hold *hold)
 {
 	if (hold->kind <= HOLD_CHANNEL) {
 		fill_owner(op, hold);
@@ -194,8 +192,8 @@ void op_settle(struct op *op, struct booking *booking, struct hold *hold, uint64
 		account_settle(op->account, booking->charge, bytes);
 	hold->charge = booking->charge;
 	/* With the table full the pin stays in its place: the bytes remain booked until the caller ends. */
-	if (add_hold(op, hold) == 0)
-		unpin(op, booking);
+	if (op_add(op, hold) == 0)
+		op_unpin(op, booking);
 	ledger_unlock(ledger, &saved);
 	booking->charge = 0;
 }
@@ -208,7 +206,7 @@ void op_unbook(struct op *op, struct booking *booking)
 	if (!booking->charge)
 		return;
 	ledger_lock(ledger, &saved);
-	unpin(op, booking);
+	op_unpin(op, booking);
 	ledger_unlock(ledger, &saved);
 	booking->charge = 0;
 }
@@ -219,7 +217,7 @@ void op_note(struct op *op, struct hold *hold)
 	sigset_t saved;
 
 	ledger_lock(ledger, &saved);
-	add_hold(op, hold);
+	op_add(op, hold);
 	ledger_unlock(ledger, &saved);
 }
 

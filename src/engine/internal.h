@@ -70,6 +70,11 @@ void op_unbook(struct op *op, struct booking *booking);
 /* One more hold: an RM object without memory, a range, or what a pin of the caller keeps meanwhile. */
 void op_note(struct op *op, struct hold *hold);
 
+/* Under the ledger's lock, for what takes more than one step: drop a pin, and add a hold (RM objects get a serial, by which
+ * op_drop() knows them again; 0 or -ENOSPC). */
+void op_unpin(struct op *op, const struct booking *booking);
+int op_add(struct op *op, struct hold *hold);
+
 /* Copy of a known RM object. False when it is not known. */
 bool op_lookup(struct op *op, uint32_t client, uint32_t handle, struct hold *ret_hold);
 

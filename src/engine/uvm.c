@@ -122,15 +122,18 @@ static void drop_mappings(struct op *op, uint32_t gpu, uint64_t base, uint64_t l
 	ledger_unlock(ledger, &saved);
 }
 
-/* The driver mapped it: on each GPU named, one more hold; what was mapped there before is mapped over. */
-static void hold_mappings(struct op *op, const uint8_t *params, const struct booking *booking, uint16_t memory_gpu)
+/* The driver mapped it: on each GPU named, one more hold; what was mapped there before is mapped over. Under the lock.
+ * False when the table is full: then the pin must stay in their place. */
+static bool hold_mappings(struct op *op, const uint8_t *params, const struct booking *booking, uint16_t memory_gpu)
 {
 	enum { ATTRIBUTES = 24, ATTRIBUTE_SIZE = 36 };
 	const struct abi_layout *layout = &op->engine->layout;
 	uint64_t count = get_u64(params, layout->uvm_map_external_client - 12u);
 	uint64_t room = (layout->uvm_map_external_client - 12u - ATTRIBUTES) / ATTRIBUTE_SIZE;
 	struct hold hold = range_hold(HOLD_MAPPING, params);
+	bool follows = op_follows_uvm(op);
 	uint64_t base = hold.address, i;
+	bool all_held = true;
 	uint32_t seen = 0, gpu;
 
 	hold.gpu = memory_gpu;
@@ -141,13 +144,15 @@ static void hold_mappings(struct op *op, const uint8_t *params, const struct boo
 		if (seen & 1u << gpu)
 			continue;
 		seen |= 1u << gpu;
-		drop_mappings(op, gpu, base, hold.length);
 		hold.address = mapping_key(gpu, base);
 		/* beside what another file may have there: the pin's address is nobody's, and this one neither */
-		if (!op_follows_uvm(op))
+		if (follows)
+			account_unmap(op->account, HOLD_MAPPING, op->call->owner, hold.address, hold.length);
+		else
 			hold.address = mapping_key(gpu, booking->pin) | UINT64_C(3) << 62;
-		op_note(op, &hold);
+		all_held &= op_add(op, &hold) == 0;
 	}
+	return all_held;
 }
 
 /* UVM takes the memory with a client of the kernel's, which may what the process that calls may: by default take from
@@ -200,6 +205,7 @@ static struct answer uvm_map_external(struct op *op)
 	size_t size = layout->uvm_map_external_size;
 	struct booking booking;
 	struct hold source;
+	sigset_t saved;
 	int value;
 
 	if (!op_read(op, op->call->argument, params, size))
@@ -212,9 +218,13 @@ static struct answer uvm_map_external(struct op *op)
 				 LEDGER_REFUSED_FULL);
 	claim_file(op);
 	value = run_map(op, params);
-	if (booking.charge && value >= 0 && get_u32(params, layout->uvm_map_external_status) == NV_OK)
-		hold_mappings(op, params, &booking, source.gpu);
-	op_unbook(op, &booking);
+	if (booking.charge) {
+		ledger_lock(op->engine->ledger, &saved);
+		if (value < 0 || get_u32(params, layout->uvm_map_external_status) != NV_OK ||
+		    hold_mappings(op, params, &booking, source.gpu))
+			op_unpin(op, &booking);
+		ledger_unlock(op->engine->ledger, &saved);
+	}
 	return op_reply(op, value, params, size, 0, NULL, 0);
 }
 

@@ -359,6 +359,24 @@ static void mapping_keeps_memory(void **state)
 	assert_int_equal(used(b), 90 * MIB);
 }
 
+/* With one place left the mapping finds none, and must not be forgotten. */
+static void mapping_without_room_keeps_memory(void **state)
+{
+	struct bench *b = *state;
+	struct account *account = &b->handle.ledger->account;
+	struct hold hold = { .kind = HOLD_RANGE };
+
+	assert_int_equal(vidmem(b, 1, 10 * MIB), NV_OK);
+	do {
+		hold.address += MIB;
+		hold.length = MIB;
+	} while (account_hold(account, &hold) == 0);
+	account_drop_hold(account, account_find_range(account, HOLD_RANGE, 0, MIB));
+	map_external(b, UINT64_C(1) << 45, 1);
+	free_object(b, 1);
+	assert_int_equal(used(b), 10 * MIB);
+}
+
 static void mapping_cut_keeps_memory(void **state)
 {
 	struct bench *b = *state;
@@ -781,6 +799,7 @@ int main(void)
 		CASE(client_free_takes_all),
 		CASE(unknown_free_means_nothing),
 		CASE(mapping_keeps_memory),
+		CASE(mapping_without_room_keeps_memory),
 		CASE(mapping_cut_keeps_memory),
 		CASE(mappings_of_gpus_are_apart),
 		CASE(second_file_gives_nothing_back),
