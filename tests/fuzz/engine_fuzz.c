@@ -77,14 +77,32 @@ static uint32_t any_request(struct fuzz *f, enum abi_device *ret_device)
 	}
 }
 
+static int door_real_on(struct port *port, int fd, uint32_t request, void *argument)
+{
+	return door_real(port, request, argument);
+}
+
+static int door_borrow(struct port *port, int fd)
+{
+	return fd % 2 ? 5 : -EBADF;
+}
+
+static void door_give_back(struct port *port, int fd)
+{
+}
+
 static void one_call(struct door *d, struct engine *e)
 {
 	struct fuzz *f = d->fuzz;
-	struct call call = { .argument = 0x10000, .owner = fuzz_u8(f) & 1 };
+	uint8_t who = fuzz_u8(f);
+	struct call call = { .argument = 0x10000, .owner = who & 1, .file = who >> 1 & 3 };
 	uint64_t address;
 	int value;
 
 	d->port.original = fuzz_u8(f) & 1 ? door_original : NULL;
+	d->port.real_on = d->port.original ? NULL : door_real_on;
+	d->port.borrow = d->port.original ? NULL : door_borrow;
+	d->port.give_back = d->port.original ? NULL : door_give_back;
 	if (fuzz_u8(f) % 8 == 0) {
 		call.device = ABI_DEV_UVM;
 		address = (uint64_t)fuzz_u32(f) << 12;
