@@ -210,12 +210,13 @@ static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now
 {
 	struct lane *lane = &d->desks[gpu].lanes[slice];
 	struct ledger_handle *h = d->slices[slice].ledger;
-	struct account *account = h ? &h->ledger->account : NULL;
+	struct account *account;
 	sigset_t saved;
 	int count;
 
-	if (lane->is_remote)
+	if (!h)		/* a member's: it tells */
 		return;
+	account = &h->ledger->account;
 	if (now < lane->look_at_ns && load_u32(&account->hold_count) == lane->seen_holds &&
 	    load_u32(&account->hold_free) == lane->seen_free)
 		return;
