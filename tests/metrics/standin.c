@@ -60,6 +60,9 @@ static void set(const char *field, uint32_t gpu, uint64_t value)
 		l->compute[gpu].throttled_ns = value;
 	else if (!strcmp(field, "switches"))
 		l->compute[gpu].switches = value;
+	else if (!strcmp(field, "processes"))
+		for (uint64_t i = 0; i < LEDGER_SLOTS; i++)
+			l->slots[i].state = i < value ? SLOT_LIVE : SLOT_FREE;
 	else if (!strcmp(field, "cap"))
 		l->compute_max_permille = (uint32_t)value;
 	else if (!strcmp(field, "paused"))

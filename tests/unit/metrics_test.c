@@ -166,12 +166,12 @@ static void test_names(void **state)
 	char name[4 * FIGURES_NAME];
 
 	take(s, json_pack("{s:s,s:i,s:{s:s,s:s,s:s}}", "id", "abc", "uid", 0, "annotations",
-			  "io.kubernetes.cri.container-name", "a\"b\\c\nd\x1b[1m\x7f",
+			  "io.kubernetes.cri.container-name", "a\"b\\c\nq\x1b[1m\x7f",
 			  "io.kubernetes.cri.sandbox-name", "pod", "io.kubernetes.cri.sandbox-namespace",
 			  "<b>ns</b>"));
 	snprintf(s->name, sizeof(s->name), "box");
 	has_line(PROMETHEUS_OURS,
-		 "fracgpu_slice_paused{slice=\"box\",container=\"a\\\"b\\\\c\\nd?[1m?\",pod=\"pod\","
+		 "fracgpu_slice_paused{slice=\"box\",container=\"a\\\"b\\\\c\\nq?[1m?\",pod=\"pod\","
 		 "namespace=\"<b>ns</b>\"} 0");
 
 	take(s, json_pack("{s:s,s:i,s:{s:s,s:s,s:s}}", "id", "abc", "uid", 0, "annotations",
