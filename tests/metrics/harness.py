@@ -169,7 +169,10 @@ class Daemon:
         return self.base
 
     def reload(self, policy):
-        self.policy.write_text(policy, encoding="utf-8")
+        # in one step: the daemon may still be reading for the reload before
+        fresh = self.policy.with_suffix(".new")
+        fresh.write_text(policy, encoding="utf-8")
+        fresh.rename(self.policy)
         self.process.send_signal(signal.SIGHUP)
 
     def request(self, path, method="GET", body=None, headers=None):
