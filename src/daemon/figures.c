@@ -69,6 +69,8 @@ void figures_take_identity(struct figures_slice *s, const json_t *identity)
 	const json_t *uid = json_object_get(identity, "uid");
 	const char *id = json_string_value(json_object_get(identity, "id"));
 
+	if (json_is_true(json_object_get(identity, "standing")))
+		return; /* made by `fracgpu create`: several containers may be in it */
 	if (id)
 		copy_utf8(s->container, id);
 	if (!json_is_integer(uid) || json_integer_value(uid) != 0)

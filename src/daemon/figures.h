@@ -72,7 +72,7 @@ int figures_read(struct figures *f, const char *runtime);
 /* Fill a slice from a ledger, which a tenant of the preload door may have written to. */
 void figures_take_ledger(struct figures_slice *s, const struct ledger *l);
 
-/* Names from SLICE/container (slice.c, write_identity). What users other than root call their things is not
+/* Names from SLICE/container (identity.c). What users other than root call their things is not
  * taken: they could call them like somebody else's. */
 void figures_take_identity(struct figures_slice *s, const json_t *identity);
 

@@ -327,6 +327,9 @@ def test_container(place):
                str(300 << 20))
     equal(daemon.metrics().value("fracgpu_handoffs_served_total"), "2", "hand-offs")
     equal(daemon.metrics().value("fracgpu_handoffs_refused_total"), "0", "hand-offs refused")
+    place.fracgpu("pause", "metrics-box")
+    eventually("a pause", lambda: daemon.metrics().value("fracgpu_slice_paused", slice="metrics-box") == "1")
+    place.fracgpu("resume", "metrics-box")
     holder.stdin.close()
     eventually("given back", lambda: daemon.metrics().value("fracgpu_slice_memory_used_bytes", **which) == "0")
 

@@ -189,6 +189,10 @@ static void test_names(void **state)
 	take(s, json_pack("{s:s,s:{s:s}}", "id", "abc", "annotations", "io.kubernetes.pod.name", "p"));
 	assert_string_equal(s->pod, "");
 
+	/* a slice that containers join is none of them */
+	take(s, json_pack("{s:s,s:i,s:b}", "id", "abc", "uid", 0, "standing", 1));
+	assert_string_equal(s->container, "");
+
 	/* what is of another type, or not there */
 	take(s, json_pack("{s:i,s:i,s:[s]}", "id", 1, "uid", 0, "annotations", "x"));
 	assert_string_equal(s->container, "");
