@@ -22,17 +22,6 @@ static const struct option_row options[] = {
 	{ NULL },
 };
 
-static const char *const event_names[LEDGER_EVENTS] = {
-	[LEDGER_REFUSED_LIMIT] = "refused_limit",
-	[LEDGER_REFUSED_CLASS] = "refused_class",
-	[LEDGER_REFUSED_CALL] = "refused_call",
-	[LEDGER_REFUSED_CONTROL] = "refused_control",
-	[LEDGER_REFUSED_FULL] = "refused_full",
-	[LEDGER_BAD_ARGUMENT] = "bad_argument",
-	[LEDGER_BREACH] = "breach",
-	[LEDGER_REPAIR] = "repair",
-};
-
 enum {
 	COLUMN_SLICE,
 	COLUMN_DOOR,
@@ -125,7 +114,7 @@ static int add_json(struct output *out, const struct slice *slice)
 	json_t *events = json_object();
 
 	for (int i = 0; i < LEDGER_EVENTS; i++)
-		json_object_set_new(events, event_names[i],
+		json_object_set_new(events, slice_event_names[i],
 				    json_integer((json_int_t)slice->ledger->events[i]));
 	if (json_array_append_new(out->slices,
 				  json_pack("{s:s,s:s,s:s,s:I,s:b,s:o,s:o,s:o}", "name", slice->ledger->name,

@@ -146,9 +146,14 @@ static bool has_live_slots(const char *path)
 	return is_file_locked(path, "ledger", LEDGER_OFD_BYTE, LEDGER_SLOTS);
 }
 
+bool slice_is_held(const char *path)
+{
+	return is_file_locked(path, "owner", 0, 1) || has_live_slots(path);
+}
+
 bool slice_is_alive(const char *path)
 {
-	return is_file_locked(path, "owner", 0, 1) || has_live_slots(path) || has_members(path);
+	return slice_is_held(path) || has_members(path);
 }
 
 /* Remove a slice's directory: it holds plain files only. */

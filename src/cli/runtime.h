@@ -52,6 +52,10 @@ void slice_dir_done(struct slice_dir *dir);
 /* Whether the slice in a directory is alive. */
 bool slice_is_alive(const char *path);
 
+/* The same, but for processes that have its library mapped and never used a GPU: they hold nothing, and finding them means
+ * looking at every process. For those who look often. */
+bool slice_is_held(const char *path);
+
 /* Take the lock of the runtime directory; shared: to look only. Returns a descriptor that holds it until it
  * is closed, or negative errno. */
 int runtime_lock(const char *runtime, bool is_shared);

@@ -11,6 +11,17 @@
 #include "base/cleanup.h"
 #include "cli/options.h"
 
+const char *const slice_event_names[LEDGER_EVENTS] = {
+	[LEDGER_REFUSED_LIMIT] = "refused_limit",
+	[LEDGER_REFUSED_CLASS] = "refused_class",
+	[LEDGER_REFUSED_CALL] = "refused_call",
+	[LEDGER_REFUSED_CONTROL] = "refused_control",
+	[LEDGER_REFUSED_FULL] = "refused_full",
+	[LEDGER_BAD_ARGUMENT] = "bad_argument",
+	[LEDGER_BREACH] = "breach",
+	[LEDGER_REPAIR] = "repair",
+};
+
 /* What dead processes held is given back when a process of the slice next asks for memory. We do the same, to
  * a copy, so that nobody has to ask. The copy is taken without the lock: account_repair() makes it agree with
  * itself. */

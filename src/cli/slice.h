@@ -13,6 +13,9 @@
 
 enum { SLICE_PATH = RUNTIME_PATH + SLICE_NAME + 1 };
 
+/* What the ledger's events are called, where they are shown. */
+extern const char *const slice_event_names[LEDGER_EVENTS];
+
 /* A copy of its ledger without the dead. */
 struct slice {
 	struct ledger *ledger;

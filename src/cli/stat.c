@@ -40,13 +40,14 @@ static json_t *gpu_json(const struct ledger *l, uint32_t gpu)
 	const struct ledger_compute *compute = &l->compute[gpu];
 	const char *source = source_name(compute->source);
 
-	return json_pack("{s:I,s:s,s:{s:I,s:I,s:I,s:I},s:{s:o,s:s?,s:I,s:I}}", "index", (json_int_t)l->gpus[gpu].index,
+	return json_pack("{s:I,s:s,s:{s:I,s:I,s:I,s:I},s:{s:o,s:s?,s:I,s:I,s:I}}", "index", (json_int_t)l->gpus[gpu].index,
 			 "uuid", l->gpus[gpu].uuid, "memory", "limit_bytes",
 			 (json_int_t)l->account.limit_bytes[gpu], "used_bytes", (json_int_t)l->account.used_bytes[gpu],
 			 "peak_bytes", (json_int_t)l->account.peak_bytes[gpu], "refusals",
 			 (json_int_t)l->account.refusals[gpu], "compute", "busy_ns",
 			 source ? json_integer((json_int_t)compute->busy_ns) : json_null(), "source", source,
-			 "throttled_ns", (json_int_t)compute->throttled_ns, "channels", (json_int_t)compute->channels);
+			 "throttled_ns", (json_int_t)compute->throttled_ns, "switches",
+			 (json_int_t)compute->switches, "channels", (json_int_t)compute->channels);
 }
 
 static void print_json(const struct slice *slice, bool is_driven)

@@ -28,6 +28,30 @@ static int set_share(char *to, const char *value)
 	return set_text(to, WIRE_SHARE, value);
 }
 
+/* Returns 1 for success, 0 for a mistake, -1 when it is no name of these. */
+static int set_metrics(struct metrics_config *m, const char *name, const char *value)
+{
+	struct sockaddr_storage address;
+	socklen_t size;
+	char *end;
+
+	if (strcmp(name, "metrics") == 0) {
+		if (!set_text(m->address, sizeof(m->address), value))
+			return 0;
+		return metrics_address_parse(value, &address, &size, NULL) == 0;
+	}
+	if (strcmp(name, "metrics_names") == 0) {
+		m->names = strcmp(value, "hami") == 0 ? PROMETHEUS_HAMI :
+			   strcmp(value, "hami-legacy") == 0 ? PROMETHEUS_HAMI_LEGACY : PROMETHEUS_OURS;
+		return m->names != PROMETHEUS_OURS || strcmp(value, "fracgpu") == 0;
+	}
+	if (strcmp(name, "metrics_step") == 0) {
+		m->step_s = (uint32_t)strtoul(value, &end, 10);
+		return value[strspn(value, "0123456789")] == '\0' && strlen(value) < 5 && m->step_s >= 1 && m->step_s <= 3600;
+	}
+	return -1;
+}
+
 static int set_default(struct daemon_config *c, const char *name, const char *value)
 {
 	if (strcmp(name, "memory") == 0)
@@ -46,7 +70,7 @@ static int set_default(struct daemon_config *c, const char *name, const char *va
 		c->kill_on_breach = strcmp(value, "kill") == 0;
 		return c->kill_on_breach || strcmp(value, "report") == 0;
 	}
-	return 0;
+	return set_metrics(&c->metrics, name, value) == 1;
 }
 
 /* The rule that a section names: the last one when it is the same, else a new one. NULL when it names none. */

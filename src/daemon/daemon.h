@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "cli/runtime.h"
+#include "daemon/metrics.h"
 #include "supervisor/supervisor.h"
 #include "wire/wire.h"
 
@@ -36,6 +37,7 @@ struct daemon_config {
 	char max_compute[WIRE_SHARE];	/* [default] max-compute */
 	bool overcommit;		/* [default] overcommit */
 	bool kill_on_breach;		/* [default] on-breach = kill */
+	struct metrics_config metrics;	/* [default] metrics, metrics_names, metrics_step */
 	bool has_users;			/* there is a [user UID]: others than root may connect */
 	unsigned int rule_count;
 	struct daemon_rule rules[CONFIG_RULES];

@@ -35,6 +35,7 @@ struct peer {
 struct daemon {
 	const char *config_path;
 	struct daemon_config config;
+	struct metrics *metrics;	/* NULL: off */
 	int socket, signals;
 	struct peer peers[PEERS];
 };
@@ -98,6 +99,7 @@ static void finish(struct daemon *d, struct peer *peer)
 {
 	struct handoff *h = &peer->handoff;
 	struct error err;
+	bool is_served;
 
 	if (strcmp(h->status, "create") == 0) {
 		int r = slice_create(&d->config, h, &err);
@@ -107,7 +109,9 @@ static void finish(struct daemon *d, struct peer *peer)
 		peer_done(peer);
 		return;
 	}
-	if (take(d, h, &err) < 0) {
+	is_served = take(d, h, &err) == 0;
+	metrics_count_handoff(d->metrics, is_served);
+	if (!is_served) {
 		if (h->pid > 0)
 			kill(h->pid, SIGKILL);
 		say("error", h->id, err.text);
@@ -235,6 +239,27 @@ static void tell_ready(void)
 		       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
 }
 
+/* Limits matter more than what shows them: without metrics the daemon goes on. What is open stays where nothing changed. */
+static void set_metrics(struct daemon *d, const struct metrics_config *config)
+{
+	struct metrics *fresh = NULL;
+	char text[METRICS_ADDRESS + 64];
+	struct error err;
+
+	if (d->metrics && memcmp(config, &d->config.metrics, sizeof(*config)) == 0)
+		return;
+	metrics_free(TAKE_PTR(d->metrics));	/* first: the new one may listen at the same place */
+	if (!config->address[0])
+		return;
+	if (metrics_new(&fresh, config, &err) < 0) {
+		say("error", "", err.text);
+		return;
+	}
+	d->metrics = fresh;
+	snprintf(text, sizeof(text), "metrics at %s", metrics_url(fresh));
+	say("info", "", text);
+}
+
 /* Returns whether to go on. */
 static bool obey(struct daemon *d)
 {
@@ -246,19 +271,30 @@ static bool obey(struct daemon *d)
 		return true;
 	if (info.ssi_signo != SIGHUP)
 		return false;
-	if (config_load(d->config_path, &fresh, &err) < 0)
+	if (config_load(d->config_path, &fresh, &err) < 0) {
 		say("error", "", err.text);
-	else
+	} else {
+		set_metrics(d, &fresh.metrics);
 		d->config = fresh;
+	}
 	return true;
+}
+
+/* How long the loop may wait, ms; -1: any time. */
+static int wait_ms(const struct daemon *d, bool is_peer_waiting)
+{
+	int ms = metrics_wait_ms(d->metrics);
+
+	return is_peer_waiting && (ms < 0 || ms > 1000) ? 1000 : ms;
 }
 
 static void loop(struct daemon *d)
 {
 	for (bool more = true; more;) {
-		struct pollfd fds[2 + PEERS] = { { d->socket, POLLIN, 0 }, { d->signals, POLLIN, 0 } };
+		struct pollfd fds[3 + PEERS] = { { d->socket, POLLIN, 0 }, { d->signals, POLLIN, 0 } };
 		time_t now = now_s();
 		bool waiting = false;
+		int ready;
 
 		for (int i = 0; i < PEERS; i++) {
 			if (d->peers[i].fd >= 0 && now - d->peers[i].since > PATIENCE_S)
@@ -266,7 +302,10 @@ static void loop(struct daemon *d)
 			waiting |= d->peers[i].fd >= 0;
 			fds[2 + i] = (struct pollfd){ d->peers[i].fd, POLLIN, 0 };
 		}
-		if (poll(fds, 2 + PEERS, waiting ? 1000 : -1) <= 0)
+		fds[2 + PEERS] = (struct pollfd){ metrics_fd(d->metrics), POLLIN, 0 };
+		ready = poll(fds, 3 + PEERS, wait_ms(d, waiting));
+		metrics_run(d->metrics);
+		if (ready <= 0)
 			continue;
 		for (int i = 0; i < PEERS; i++) {
 			if (fds[2 + i].revents)
@@ -283,7 +322,10 @@ static int usage(FILE *to, int status)
 {
 	fprintf(to, "Usage: fracgpud [--config FILE] [--socket PATH]\n\n"
 		"Serves containers whose seccomp profile hands its listener to PATH, with the limits of FILE.\n"
-		"  --config FILE  instead of " WIRE_CONFIG "\n  --socket PATH  instead of " WIRE_SOCKET "\n");
+		"  --config FILE  instead of " WIRE_CONFIG "\n  --socket PATH  instead of " WIRE_SOCKET "\n"
+		"  --help         show this\n\n"
+		"With 'metrics = 9401' below [default] of FILE it serves metrics for Prometheus and a page at\n"
+		"http://127.0.0.1:9401/. See fracgpud(8).\n");
 	return status;
 }
 
@@ -323,9 +365,11 @@ int main(int argc, char **argv)
 		say("error", "", err.text);
 		return 1;
 	}
+	set_metrics(&d, &d.config.metrics);
 	tell_ready();
 	say("info", "", "ready");
 	loop(&d);
+	metrics_free(d.metrics);
 	unlink(path);
 	return 0;
 }

@@ -100,6 +100,7 @@ void gate_put_figures(struct ledger_compute *to, const struct gate_figures *figu
 {
 	__atomic_store_n(&to->busy_ns, figures->busy_ns, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->throttled_ns, figures->throttled_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->switches, figures->switches, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->source, figures->source, __ATOMIC_RELAXED);
 }
 
@@ -280,6 +281,7 @@ static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int 
 	struct gate_figures figures = {
 		.busy_ns = sampled ? desk->meter.slice_ns[slice] : lane->busy_ns,
 		.throttled_ns = desk->arbiter.slices[slice].throttled_ns,
+		.switches = lane->switches,
 		.source = lane->measured || sampled ? (uint32_t)desk->reader.source : 0,
 	};
 
@@ -356,6 +358,7 @@ static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, ui
 		if ((lane->open || is_open) && after > lane->since_ns)
 			lane->possible_ns += after - lane->since_ns;
 		lane->since_ns = after;
+		lane->switches += lane->open != is_open;
 		lane->open = is_open;
 	}
 	return result;

@@ -28,7 +28,7 @@ struct gate_member {
 };
 
 struct gate_figures {
-	uint64_t busy_ns, throttled_ns;
+	uint64_t busy_ns, throttled_ns, switches;
 	uint32_t source;	/* as in struct ledger_compute */
 	uint32_t reserved;
 };

@@ -24,7 +24,7 @@ struct lane {
 	struct wants wants;
 	/* The meter's figure, cut to what an open gate made possible: a context may stay on the GPU behind its gate. */
 	bool measured;
-	uint64_t raw_ns, busy_ns, possible_ns, since_ns;
+	uint64_t raw_ns, busy_ns, possible_ns, since_ns, switches;
 };
 
 struct slice {

@@ -17,7 +17,7 @@
 #define RETRY_NS (50 * MS)
 #define LOOK_NS (100 * MS)
 
-enum { MAGIC = 0x46474701, MESSAGES_AT_ONCE = 64, ORDER_GATE = 1, ORDER_FIGURES = 2 };
+enum { MAGIC = 0x46474702, MESSAGES_AT_ONCE = 64, ORDER_GATE = 1, ORDER_FIGURES = 2 };
 
 /* From a member. */
 struct hello {

@@ -23,7 +23,7 @@
 #include "policy/account.h"
 
 enum {
-	LEDGER_VERSION = 2,
+	LEDGER_VERSION = 3,
 	LEDGER_SLOTS = 1024,
 	LEDGER_NAME = 64,
 	LEDGER_OFD_BYTE = 0x10000,	/* byte ranges that are locked, beyond any data use */
@@ -73,10 +73,11 @@ enum ledger_event {
 	LEDGER_EVENTS
 };
 
-/* What the driver of the gates says of a GPU, for `fracgpu stat` and `top`. */
+/* What the driver of the gates says of a GPU, for `fracgpu stat`, `top` and fracgpud's metrics. */
 struct ledger_compute {
 	uint64_t busy_ns;	/* on the GPU so far, where source is not 0 */
 	uint64_t throttled_ns;	/* wanted to run while its cap kept it off, so far */
+	uint64_t switches;	/* of its gate, open to closed or back, so far */
 	uint32_t source;	/* of busy_ns: enum meter_source; 0: not measured */
 	uint32_t channels;	/* of the slice that the gates hold */
 };

@@ -465,6 +465,14 @@ static void check(struct supervisor *s)
 		breach(s, NULL);
 }
 
+/* The gates count without a call of the program: what others look at follows within a check's time. */
+static void follow_compute(struct supervisor *s)
+{
+	if (s->published && memcmp(s->ledger->ledger->compute, s->published->ledger->compute,
+				   sizeof(s->published->ledger->compute)) != 0)
+		atomic_store(&s->is_dirty, true);
+}
+
 int watch_tick(struct supervisor *s)
 {
 	uint64_t now = clock_ms(), next;
@@ -477,6 +485,7 @@ int watch_tick(struct supervisor *s)
 
 		s->judged_when_checked = judged;
 		check(s);
+		follow_compute(s);
 		now = clock_ms();
 		s->next_check_ms = now + (s->is_suspect ? SOON_MS : is_busy ? CHECK_MS : IDLE_CHECK_MS);
 	}

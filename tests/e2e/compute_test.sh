@@ -105,7 +105,7 @@ s = json.load(sys.stdin)
 g = s["gpus"][0]
 assert s["compute"]["max_permille"] == 500 and s["compute"]["paused"] and s["compute"]["driven"], s
 assert g["memory"]["limit_bytes"] == 1 << 30 and g["compute"]["channels"] == 1, s
-assert g["compute"]["throttled_ns"] > 0 and len(s["processes"]) == 1, s
+assert g["compute"]["throttled_ns"] > 0 and g["compute"]["switches"] > 1 and len(s["processes"]) == 1, s
 ' <"$work/stat" 2>>"$work/err" || fail "stat shows it otherwise: $(cat "$work/stat")"
 "$fracgpu" stat "$name" | grep -q "^$name, $door door, paused$" || fail "stat does not show the pause"
 "$fracgpu" top --count 2 >"$work/top" || fail "no top"
