@@ -15,7 +15,10 @@ demo:
 check:
 	tools/check
 
+deb:
+	tools/package
+
 install: all
 	meson install -C $(BUILD) --no-rebuild
 
-.PHONY: all demo check install
+.PHONY: all demo check deb install
