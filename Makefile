@@ -15,7 +15,12 @@ demo:
 check:
 	tools/check
 
+# all of them, or one: make images BASE=IMAGE MEMORY=8 TAG=NAME
+export BASE MEMORY TAG ENGINE IMAGE ONLY
+images: all
+	integrations/images/build $(BUILD)
+
 install: all
 	meson install -C $(BUILD) --no-rebuild
 
-.PHONY: all demo check install
+.PHONY: all demo check images install
