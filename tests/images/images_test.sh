@@ -15,13 +15,24 @@ goodbye()
 	settle "$work"
 }
 
-# a base of this machine's C library
+build_image() # BASE TAG
+{
+	ENGINE=$work/engine BASE=$1 MEMORY=2 TAG=$2 IMAGE=localhost/fracgpu-image \
+		"$(dirname "$0")/../../integrations/images/build" "$build" >"$work/build.log" 2>&1
+}
+
+# a base of this machine's C library, one without any; or the folder IMAGES_BASE, a system of glibc 2.34 or later
 make_image "$work/image.tar"
-for name in chmod mkdir cat cp env id; do ln -sf busybox "$work/image/bin/$name"; done
-for file in $(ldd "$guest" | grep -o '/[^ ]*'); do
-	mkdir -p "$work/image$(dirname "$file")"
-	cp -L "$file" "$work/image$file"
-done
+podman_with crun import "$work/image.tar" localhost/no-glibc:latest >"$work/out" 2>&1 ||
+	skip "podman imports no image here: $(tail -n 1 "$work/out")"
+[ -z "${IMAGES_BASE:-}" ] || { rm -rf "$work/image" && cp -a "$IMAGES_BASE" "$work/image" && cp "$guest" "$work/image/bin/hold"; }
+if [ -z "${IMAGES_BASE:-}" ]; then
+	for name in chmod mkdir cat env; do ln -sf busybox "$work/image/bin/$name"; done
+	for file in $(ldd "$guest" | grep -o '/[^ ]*'); do
+		mkdir -p "$work/image$(dirname "$file")"
+		cp -L "$file" "$work/image$file"
+	done
+fi
 tar -C "$work/image" -cf "$work/image.tar" .
 podman_with crun import "$work/image.tar" "$image" >"$work/out" 2>&1 || skip "podman imports no image here: $(tail -n 1 "$work/out")"
 run_with crun true >"$work/out" 2>&1 || skip "podman runs no container here: $(tail -n 1 "$work/out")"
@@ -33,8 +44,9 @@ shift
 exec podman --root "$work/podman/root" --runroot "$work/podman/run" --storage-driver vfs --runtime crun "\$verb" "\$@"
 TEXT
 chmod 755 "$work/engine"
-ENGINE=$work/engine BASE=$image MEMORY=2 TAG=2gb IMAGE=localhost/fracgpu-image \
-	"$(dirname "$0")/../../integrations/images/build" "$build" >"$work/build.log" 2>&1 || fail "the image is not built"
+build_image "$image" 2gb || fail "the image is not built"
+! build_image localhost/no-glibc:latest bad || fail "a base without glibc is taken"
+grep -q "no glibc" "$work/build.log" || fail "no word about a base without glibc"
 ! ENGINE=$work/engine BASE=localhost/no-such-base:1 "$(dirname "$0")/../../integrations/images/build" "$build" >"$work/out" 2>&1 ||
 	fail "a base that is not there is built"
 grep -q "cannot pull the base 'localhost/no-such-base:1'" "$work/out" || fail "no word about a base that cannot be pulled"
@@ -89,6 +101,17 @@ inside
 for file in /etc/fracgpu/image.conf /etc/ld.so.preload /var/lib/fracgpu/libfracgpu.so; do
 	! podman_with crun exec --user 1234 "$id" sh -c "echo >>$file" >"$work/out" 2>&1 || fail "a user writes $file"
 done
+
+# one account for all: what one holds another cannot have
+# shellcheck disable=SC2086
+holder=$(podman_with crun run -d -i --network none $gpu_files --user 1234 "$image" /bin/hold 1500 2>"$work/out") || fail "no start"
+holds()
+{
+	podman_with crun logs "$holder" 2>&1 | grep -q "status 0"
+}
+eventually holds
+podman_with crun exec "$holder" /bin/hold 600 >"$work/out" 2>&1 </dev/null || fail "exec beside a holder"
+is_hold "beside a holder" 600 81 2048
 podman_with crun restart -t 0 "$id" >"$work/out" 2>&1 || fail "it does not start again"
 inside
 echo "images_test: ok ($(podman --version))"
