@@ -18,7 +18,12 @@ check:
 deb:
 	tools/package
 
+# all of them, or one: make images BASE=IMAGE MEMORY=8 TAG=NAME
+export BASE MEMORY TAG ENGINE IMAGE ONLY
+images: all
+	integrations/images/build $(BUILD)
+
 install: all
 	meson install -C $(BUILD) --no-rebuild
 
-.PHONY: all demo check deb install
+.PHONY: all demo check deb images install
