@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
@@ -55,12 +57,15 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-/* Simulators have GPUs of their own: their files are no devices. 0: the machine's driver. */
+/* Simulators have GPUs of their own: their files are FUSE's, whatever type they are shown as. 0: the machine's driver. */
 static unsigned long long which_driver(void)
 {
+	struct statfs fs;
 	struct stat st;
 
-	return stat("/dev/nvidiactl", &st) == 0 && !S_ISCHR(st.st_mode) ? st.st_dev : 0;
+	if (statfs("/dev/nvidiactl", &fs) < 0 || fs.f_type != FUSE_SUPER_MAGIC || stat("/dev/nvidiactl", &st) < 0)
+		return 0;
+	return st.st_dev;
 }
 
 static bool make_address(const struct share *s, struct sockaddr_un *address)
