@@ -89,9 +89,7 @@ static int make_slice(struct error *err)
 	settings.gpu_count = rm.gpu_count;
 	for (uint32_t i = 0; i < rm.gpu_count; i++) {
 		gpus[i] = rm.gpus[i].gpu;
-		cards[i].index = gpus[i].index;
-		memcpy(cards[i].uuid, gpus[i].uuid, sizeof(cards[i].uuid));
-		cards[i].total_bytes = gpus[i].total_bytes;
+		cards[i] = ledger_limit_gpu(&gpus[i]);
 	}
 	rm_close(&rm);
 	r = limit_parse(limit, cards, settings.gpu_count, limits, err);

@@ -163,9 +163,7 @@ static int parse_memory(struct control *c, const char *text, uint64_t ret_limits
 	for (uint32_t i = 0; i < l->account.gpu_count && i < ACCOUNT_GPUS; i++) {
 		if (!l->account.limit_bytes[i])
 			continue;
-		cards[count].index = l->gpus[i].index;
-		cards[count].total_bytes = l->gpus[i].total_bytes;
-		memcpy(cards[count].uuid, l->gpus[i].uuid, sizeof(cards[count].uuid));
+		cards[count] = ledger_limit_gpu(&l->gpus[i]);
 		entries[count++] = i;
 	}
 	r = limit_parse(text, cards, count, limits, err);

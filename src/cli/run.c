@@ -121,9 +121,7 @@ static int plan_limits(struct plan *plan)
 	for (uint32_t i = 0; i < rm.gpu_count; i++) {
 		plan->gpus[i] = rm.gpus[i].gpu;
 		plan->limits[i] = plan->gpus[i].total_bytes;
-		cards[i].index = plan->gpus[i].index;
-		memcpy(cards[i].uuid, plan->gpus[i].uuid, sizeof(cards[i].uuid));
-		cards[i].total_bytes = plan->gpus[i].total_bytes;
+		cards[i] = ledger_limit_gpu(&plan->gpus[i]);
 	}
 	rm_close(&rm);
 	if (opt_memory && limit_parse(opt_memory, cards, plan->gpu_count, plan->limits, &err) < 0) {

@@ -90,9 +90,7 @@ static int find_gpus(struct slice *s, struct error *err)
 	s->gpu_count = rm.gpu_count;
 	for (uint32_t i = 0; i < rm.gpu_count; i++) {
 		s->gpus[i] = rm.gpus[i].gpu;
-		s->cards[i].index = s->gpus[i].index;
-		memcpy(s->cards[i].uuid, s->gpus[i].uuid, sizeof(s->cards[i].uuid));
-		s->cards[i].total_bytes = s->gpus[i].total_bytes;
+		s->cards[i] = ledger_limit_gpu(&s->gpus[i]);
 	}
 	rm_close(&rm);
 	return 0;

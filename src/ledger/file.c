@@ -14,6 +14,15 @@ enum {
 	FD_TEXT = 32,
 };
 
+struct limit_gpu ledger_limit_gpu(const struct ledger_gpu *gpu)
+{
+	struct limit_gpu card = { .index = gpu->index, .total_bytes = gpu->total_bytes };
+
+	_Static_assert(sizeof(card.uuid) == sizeof(gpu->uuid), "a UUID fits");
+	memcpy(card.uuid, gpu->uuid, sizeof(card.uuid));
+	return card;
+}
+
 static int fd_stat(int fd, struct stat *ret_stat)
 {
 	return (int)SYS_CALL(SYS_fstat, fd, ret_stat);

@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "policy/account.h"
+#include "policy/limit.h"
 
 enum {
 	LEDGER_VERSION = 3,
@@ -127,6 +128,9 @@ struct ledger_settings {
 	const struct ledger_gpu *gpus;
 	const uint64_t *limits;		/* gpu_count entries, bytes; 0: not the slice's */
 };
+
+/* A GPU of a ledger as limit_parse() wants it. */
+struct limit_gpu ledger_limit_gpu(const struct ledger_gpu *gpu);
 
 /* Make the file (mode 0600, must not exist) and map it, or, with path NULL, memory of this process only.
  * Returns 0 or negative errno with a sentence in err. Not attached. */
