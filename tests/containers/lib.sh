@@ -7,11 +7,8 @@ build=$2
 guest=$3
 fracgpu=$build/src/cli/fracgpu
 
-skip()
-{
-	echo "skipped: $*"
-	exit 77
-}
+# shellcheck source=tests/lib/container.sh
+. "$(dirname "$0")/../lib/container.sh"
 
 [ "$(id -u)" -eq 0 ] || skip "needs root"
 for need in "$low" busybox jq unshare; do
@@ -39,22 +36,6 @@ cleanup()
 	rm -rf "$work"
 }
 trap cleanup EXIT
-
-fail()
-{
-	echo "$(basename "$0") $low: $*" >&2
-	tail -n 20 "$work"/*.log "$work/out" >&2 2>/dev/null || true
-	exit 1
-}
-
-eventually() # COMMAND...
-{
-	for _ in $(seq 1 1200); do
-		"$@" >/dev/null 2>&1 && return 0
-		sleep 0.05
-	done
-	fail "'$*' does not come true"
-}
 
 export FRACGPU_SOCKET="$work/agent.sock" FRACGPU_OCI_RUNTIME="$low"
 

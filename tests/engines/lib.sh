@@ -6,11 +6,8 @@ build=$1
 guest=$2
 fracgpu=$build/src/cli/fracgpu
 
-skip()
-{
-	echo "skipped: $*"
-	exit 77
-}
+# shellcheck source=tests/lib/container.sh
+. "$(dirname "$0")/../lib/container.sh"
 
 # needs PROGRAM...: go on in a mount namespace, with a folder $work
 needs()
@@ -45,21 +42,6 @@ cleanup()
 	goodbye >/dev/null 2>&1 || true
 	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
 	rm -rf "$work"
-}
-fail()
-{
-	echo "$(basename "$0"): $*" >&2
-	tail -n 20 "$work"/*.log "$work/out" >&2 2>/dev/null || true
-	exit 1
-}
-
-eventually() # COMMAND...
-{
-	for _ in $(seq 1 1200); do
-		"$@" >/dev/null 2>&1 && return 0
-		sleep 0.05
-	done
-	fail "'$*' does not come true"
 }
 
 start_daemon() # POLICY
