@@ -16,7 +16,8 @@ enter_docker_root()
 	mount -t tmpfs tmpfs "$root/tmp"
 	mkdir "$root/run/old"
 	cp "$(command -v busybox)" "$root/run/busybox"
-	for folder in /dev /proc /sys "$work" "$build/src"; do
+	images=$(cd "$(dirname "$0")/../../integrations/images" && pwd)
+	for folder in /dev /proc /sys "$work" "$build/src" "$images"; do
 		mkdir -p "$root$folder"
 		mount --rbind "$folder" "$root$folder"
 	done
@@ -46,11 +47,16 @@ engine()
 	$at_docker "$docker" --config "$work/docker" -H "unix://$work/docker.sock" "$@"
 }
 
-goodbye()
+stop_engine()
 {
 	# shellcheck disable=SC2046 # ids
 	engine rm -f $(engine ps -aq)
 	stop_dockerd
+}
+
+goodbye()
+{
+	stop_engine
 }
 
 stop_dockerd()

@@ -73,6 +73,15 @@ make_image() # FILE
 	tar -C "$work/image" -cf "$1" .
 }
 
+# Put the C library that the guest needs into the image's folder.
+add_libraries()
+{
+	for file in $(ldd "$guest" | grep -o '/[^ ]*'); do
+		mkdir -p "$work/image$(dirname "$file")"
+		cp -L "$file" "$work/image$file"
+	done
+}
+
 # Arguments that show a container the simulator's files, which are no device nodes.
 # shellcheck disable=SC2034
 gpu_files="-v /dev/nvidiactl:/dev/nvidiactl -v /dev/nvidia0:/dev/nvidia0 -v /dev/nvidia-uvm:/dev/nvidia-uvm"
