@@ -117,6 +117,12 @@ static int load(unsigned long flags, const struct sock_fprog *prog)
 	return fd < 0 ? -errno : fd;
 }
 
+bool filter_waits_killable(void)
+{
+	/* flags are looked at before the program, which is nowhere */
+	return load(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, NULL) == -EFAULT;
+}
+
 int filter_load(void)
 {
 	struct sock_fprog prog = { .filter = (struct sock_filter *)program };

@@ -19,6 +19,7 @@
 #define FG_SUPERVISOR_FILTER_H
 
 #include <linux/filter.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The program. *ret_length instructions. */
@@ -30,6 +31,9 @@ const struct sock_filter *filter_program(unsigned short *ret_length);
  * Returns the descriptor; -EBUSY when a filter with a listener is there already; -EACCES, -ENOSYS, -EINVAL when this
  * kernel or the container around us does not allow it. */
 int filter_load(void);
+
+/* Whether this kernel takes the flag with which only SIGKILL ends the wait for an answer (Linux 5.19). */
+bool filter_waits_killable(void);
 
 /* A system call as the filter reports it, in words that do not depend on the way it was made. */
 enum filter_call { FILTER_OTHER, FILTER_IOCTL, FILTER_MMAP };
