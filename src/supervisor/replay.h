@@ -13,10 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Of the calling thread, about the call that it judges: a new one begins, once no other thread of ours has one of the same caller
- * (that one was interrupted), and it ends; bytes were read or are to be written at the caller's
- * address; the driver was asked; the engine's answer, a value or negative errno. No errors: what does not fit is not kept, and without
- * replay_begin() nothing is. */
+/* Of the calling thread, about the call that it judges: a new one begins, once no other thread of ours has one of the same
+ * caller (that one was interrupted), and it ends; bytes were read or are to be written at the caller's address; the driver was
+ * asked; the engine's answer, a value or negative errno. No errors: what does not fit is not kept, and without replay_begin()
+ * nothing is. */
 void replay_begin(const struct seccomp_notif *n);
 void replay_end(void);
 void replay_read(uint64_t address, const void *bytes, size_t size);
