@@ -71,7 +71,7 @@ start_dockerd() # DEFAULT-RUNTIME
 	# shellcheck disable=SC2086 # words
 	$at_docker dockerd --config-file "$work/docker.json" --data-root "$work/docker/data" --exec-root "$work/docker/exec" \
 		-p "$work/docker/pid" -H "unix://$work/docker.sock" --iptables=false --ip6tables=false --bridge=none \
-		--storage-driver vfs --add-runtime "fracgpu=$work/fracgpu-runc" --default-runtime "$1" >>"$work/dockerd.log" 2>&1 &
+		--storage-driver "${storage:-vfs}" --add-runtime "fracgpu=$work/fracgpu-runc" --default-runtime "$1" >>"$work/dockerd.log" 2>&1 &
 	dockerd=$!
 	for _ in $(seq 1 600); do
 		if engine version >/dev/null 2>&1; then return 0; fi
