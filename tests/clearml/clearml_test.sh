@@ -111,9 +111,15 @@ ran()
 
 # agent.conf as the module prints it; what the task says comes before it and does not count
 PYTHONDONTWRITEBYTECODE=1 python3 "$module" --memory 512MiB --compute 25% -- $gpu_files >"$work/lines"
-start_agent "$(task "-e HOLD='512 513' -e FRACGPU_MEMORY=4GiB -e FRACGPU_COMPUTE=90 --runtime runc")" "$(cat "$work/lines")" \
+start_agent "$(task "-e HOLD='512 513' -eFRACGPU_MEMORY=4GiB -e FRACGPU_COMPUTE=90 --runtime runc")" "$(cat "$work/lines")" \
 	--queue fractions --gpus 0
 ran "agent.conf" "0:512 81:512"
+
+# of a task's arguments only what is harmless
+start_agent "$(task "--privileged -v /:/host -e HOLD='512 513'")" "$(cat "$work/lines")
+agent.docker_args_filters: [\"^--env\$\", \"^-e\$\"]" --queue fractions --gpus 0
+ran filters "0:512 81:512"
+! grep "Executing: .*'docker', 'run'" "$work/agent.log" | grep -Eq "'--privileged'|'/:/host'" || fail "the agent's filter lets all pass"
 
 # a running task's slice has the share of the GPU's time, and shows in fracgpu ps; aborted, it is gone
 start_agent "$(task "-e HOLD=512 -e NAP=yes")" "$(cat "$work/lines")" --queue fractions --gpus 0
