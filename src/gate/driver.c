@@ -3,9 +3,13 @@
 #include "gate/driver.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "abi/calls.h"
 #include "gate/internal.h"
@@ -322,18 +326,6 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 	arbiter_wants(&desk->arbiter, (uint32_t)slice, wants, now);
 }
 
-/* Members whose gates have to be otherwise. */
-static void tell_members(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, bool to_open)
-{
-	for (int i = 0; i < ARBITER_SLICES; i++) {
-		struct lane *lane = &desk->lanes[i];
-		bool is_open = open >> i & 1;
-
-		if (lane->used && lane->is_remote && is_open == to_open && lane->open != is_open && d->options.tell)
-			d->options.tell(d->options.arg, i, d->rm.gpus[gpu].gpu.gpu_id, is_open);
-	}
-}
-
 static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, uint64_t now)
 {
 	struct gate_set *set = &d->guard.shared->sets[gpu];
@@ -342,9 +334,7 @@ static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, ui
 
 	if (now < desk->apply_after_ns)
 		return 0;
-	tell_members(d, desk, gpu, open, true);
 	result = gate_apply(set, &d->port, open, now);
-	tell_members(d, desk, gpu, open, false);
 	if (result < 0)
 		desk->apply_after_ns = now + BACKOFF_NS;
 	after = now_monotonic();
@@ -381,7 +371,7 @@ static uint64_t meter_pause(const struct desk *desk)
 	return wanting > 1 || ranks ? METER_BUSY_NS : METER_ALONE_NS;
 }
 
-/* Somebody else decided: the one slice's gates are so, but a paused one's stay closed. */
+/* Somebody else moves the gates, but a paused slice closes its own as well: what is closed twice is opened twice. */
 static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t *next)
 {
 	struct desk *desk = &d->desks[gpu];
@@ -393,7 +383,7 @@ static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint
 		if (!lane->used || lane->is_remote)
 			continue;
 		collect(d, gpu, i, now);
-		if (desk->told_open && !load_u32(&d->slices[i].ledger->ledger->frozen))
+		if (!load_u32(&d->slices[i].ledger->ledger->frozen))
 			open |= UINT64_C(1) << i;
 	}
 	if (!open)
@@ -450,10 +440,14 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 /* For who waits until a change has its effect. */
 static void tell_applied(struct gate_driver *d)
 {
-	for (int i = 0; i < ARBITER_SLICES; i++)
-		if (d->slices[i].ledger)
-			__atomic_store_n(&d->slices[i].ledger->ledger->applied, d->slices[i].generation,
-					 __ATOMIC_RELEASE);
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		struct ledger *l = d->slices[i].ledger ? d->slices[i].ledger->ledger : NULL;
+
+		if (!l || __atomic_load_n(&l->applied, __ATOMIC_RELAXED) == d->slices[i].generation)
+			continue;
+		__atomic_store_n(&l->applied, d->slices[i].generation, __ATOMIC_RELEASE);
+		syscall(SYS_futex, &l->applied, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	}
 }
 
 int gate_driver_step(struct gate_driver *d, uint64_t now_ns, uint64_t *ret_next_ns)

@@ -49,6 +49,7 @@ struct gate_set {
 	uint32_t gpu;		/* as gate_port's control() knows it */
 	uint32_t count;
 	uint64_t calls;		/* made in all */
+	uint64_t changes;	/* counts up when channels come, go or are scheduled anew */
 	uint64_t retry_ns;	/* when to try again those that are gone: a handle may have been used anew */
 	struct gate_channel channels[GATE_CHANNELS];
 };
@@ -60,6 +61,19 @@ void gate_init(struct gate_set *set, uint32_t gpu);
  * its GPU account_gpu. New ones are open, as the driver makes them; gate_apply() then closes them where it must.
  * Returns the number of the slice's channels, or -ENOSPC when some found no room. The caller holds the ledger's lock. */
 int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu);
+
+/* One channel, as told to who moves gates for others. */
+struct gate_about {
+	uint32_t client, handle, schedules;
+};
+
+/* The channels of a slice, from number first on: fills max entries at the most. Returns how many; *ret_total is that of all. */
+uint32_t gate_describe(const struct gate_set *set, uint32_t slice, uint32_t first, struct gate_about *ret_list, uint32_t max,
+		       uint32_t *ret_total);
+
+/* The other end: a part of such a list, is_first to is_last, takes the place of what was known of the slice. Returns 0, or
+ * -ENOSPC when some found no room. */
+int gate_take(struct gate_set *set, uint32_t slice, const struct gate_about *list, uint32_t count, bool is_first, bool is_last);
 
 /* Make the gates of slices (bit i for slice i) as open says: opens first, closes then, with as few calls as can be.
  * Channels the driver does not know are passed over until the account forgets them too.

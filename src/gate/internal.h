@@ -43,7 +43,7 @@ struct desk {
 	bool pids_fit;			/* the meter has seen a process of ours: who it has not seen has not run */
 	uint64_t apply_after_ns;	/* back-off */
 	uint64_t pids_at_ns;
-	bool is_followed, told_open;	/* somebody else decides, and did so */
+	bool is_followed;		/* somebody else decides */
 	struct lane lanes[ARBITER_SLICES];
 };
 
