@@ -372,15 +372,12 @@ static struct answer sched_enable(struct op *op, struct control *control)
 	return control_reply(op, control, answer, params);
 }
 
-/* A tenant may make its timeslice shorter than the driver's usual 2048 us, not longer, while shares are measured out. Where
- * weights and priorities decide, one slice at a time runs, so timeslices are for the moments before the arbiter knows that
- * somebody wants to: who goes before others gets the longest there is, the others a short one (measured: 4 ms against 0.25 ms
- * brings requests beside training to 1.29 of their time alone, and the training keeps 97 %). */
+/* A tenant may make its timeslice shorter than the driver's usual 2048 us, not longer, while shares are measured out; a realtime
+ * one gets the longest there is. What runs beside such gets a shorter one from whoever drives the gates (gate/timeslice.c). */
 static struct answer sched_timeslice(struct op *op, struct control *control)
 {
-	enum { USUAL_US = 2048, SHARED_US = 250, REALTIME_US = 4000, PRIORITY_REALTIME = 1 };
+	enum { USUAL_US = 2048, REALTIME_US = 4000, PRIORITY_REALTIME = 1 };
 	const struct ledger *ledger = op->engine->ledger->ledger;
-	bool shared = __atomic_load_n(&ledger->compute_weight, __ATOMIC_RELAXED) != 0;
 	bool realtime = __atomic_load_n(&ledger->compute_priority, __ATOMIC_RELAXED) == PRIORITY_REALTIME;
 	uint8_t params[8];
 	struct answer answer;
@@ -393,8 +390,6 @@ static struct answer sched_timeslice(struct op *op, struct control *control)
 		return op_answer(-EFAULT);
 	if (realtime)
 		put_u64(params, 0, REALTIME_US);
-	else if (shared)
-		put_u64(params, 0, SHARED_US);
 	else if (get_u64(params, 0) > USUAL_US)
 		put_u64(params, 0, USUAL_US);
 	answer = op_answer(op_run_params(op, control->argument, CONTROL_PARAMS, params));

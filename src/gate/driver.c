@@ -23,6 +23,7 @@
 #define METER_IDLE_NS (20 * MS)
 #define LOOK_CLOSED_NS (20 * MS)	/* the same while a gate is closed: new channels are born open */
 #define CARRY_NS MS		/* of the time with an open gate, what a later figure may still be for */
+#define INSIST_NS (8 * MS)
 #define BACKOFF_NS (1000 * MS)	/* after a call that failed: a wedged GPU must not be called in a loop */
 
 enum { STALL_MS = 5000 };
@@ -129,7 +130,8 @@ int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 		int gpu = account->limit_bytes[i] ? gate_find_gpu(&d->rm, ledger->ledger->gpus[i].gpu_id) : -1;
 
 		if (gpu >= 0)
-			d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true };
+			d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true,
+								    .timeslice_us = TIMESLICE_USUAL_US };
 	}
 	return slice;
 }
@@ -278,6 +280,21 @@ static bool measure(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint
 	return meter_reader_poll(&desk->reader, &desk->meter, now) >= 0 && desk->reader.source != METER_SAMPLES;
 }
 
+static bool is_realtime(const struct desk *desk, int slice)
+{
+	return desk->arbiter.slices[slice].settings.priority == ARBITER_REALTIME;
+}
+
+static uint32_t timeslice_for(const struct desk *desk, int slice)
+{
+	if (is_realtime(desk, slice))
+		return TIMESLICE_REALTIME_US;
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (desk->lanes[i].used && desk->lanes[i].channels && is_realtime(desk, i))
+			return TIMESLICE_BESIDE_US;
+	return TIMESLICE_USUAL_US;
+}
+
 static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int slice, uint64_t now)
 {
 	struct lane *lane = &desk->lanes[slice];
@@ -287,6 +304,7 @@ static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int 
 		.throttled_ns = desk->arbiter.slices[slice].throttled_ns,
 		.switches = lane->switches,
 		.source = lane->measured || sampled ? (uint32_t)desk->reader.source : 0,
+		.timeslice_us = timeslice_for(desk, slice),
 	};
 
 	if (!lane->is_remote) {
@@ -295,6 +313,24 @@ static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int 
 		d->options.report(d->options.arg, slice, d->rm.gpus[gpu].gpu.gpu_id, &figures);
 		lane->report_at_ns = now + LOOK_NS;
 	}
+}
+
+/* What is short goes before others by its timeslice, and the gates stay where they are: to close and open them takes longer than
+ * most requests. They move for a realtime slice that has kept the GPU busy for INSIST_NS, until it leaves it free half the
+ * time. */
+static bool insists(struct lane *lane, uint64_t used, uint64_t now)
+{
+	uint64_t elapsed = now - lane->seen_ns;
+	bool has = lane->busy_since_ns && now - lane->busy_since_ns >= INSIST_NS;
+
+	lane->seen_ns = now;
+	if (!lane->open)	/* others have their turn */
+		return has;
+	if (used < elapsed / 10 * (has ? 5 : 7))
+		lane->busy_since_ns = 0;
+	else if (!lane->busy_since_ns)
+		lane->busy_since_ns = now;
+	return lane->busy_since_ns && now - lane->busy_since_ns >= INSIST_NS;
 }
 
 static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, uint64_t now)
@@ -319,7 +355,9 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 		lane->possible_ns = min_u64(lane->possible_ns - used, CARRY_NS);
 		lane->measured = true;
 		arbiter_measured(&desk->arbiter, (uint32_t)slice, lane->busy_ns, now);
-		if (!alone)
+		if (!alone && is_realtime(desk, slice))
+			wants = wants && insists(lane, used, now);
+		else if (!alone)
 			wants = wants && wants_update(&lane->wants, lane->open, lane->busy_ns,
 						       meter_stay_ns(&desk->meter, (uint32_t)slice, now), now);
 	}
@@ -388,6 +426,9 @@ static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint
 	}
 	if (!open)
 		*next = min_u64(*next, now + LOOK_CLOSED_NS);
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (desk->lanes[i].used && desk->told_timeslice_us)
+			gate_set_timeslices(d, gpu, i, desk->told_timeslice_us);
 	return move_gates(d, desk, gpu, open, now);
 }
 
@@ -424,9 +465,13 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 			tell_arbiter(desk, i, exact, count == 1, now);
 	open = needy ? arbiter_step(&desk->arbiter, now, &at) : UINT64_MAX;
 	result = move_gates(d, desk, gpu, open, now);
-	for (int i = 0; i < ARBITER_SLICES; i++)
-		if (desk->lanes[i].used)
-			publish(d, desk, gpu, i, now);
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		if (!desk->lanes[i].used)
+			continue;
+		publish(d, desk, gpu, i, now);
+		if (!desk->lanes[i].is_remote)
+			gate_set_timeslices(d, gpu, i, timeslice_for(desk, i));
+	}
 	if (needy)
 		*next = min_u64(*next, at);
 	for (int i = 0; i < ARBITER_SLICES; i++)

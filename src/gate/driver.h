@@ -31,7 +31,7 @@ struct gate_member {
 struct gate_figures {
 	uint64_t busy_ns, throttled_ns, switches;
 	uint32_t source;	/* as in struct ledger_compute */
-	uint32_t reserved;
+	uint32_t timeslice_us;	/* that the member's groups shall have */
 };
 
 struct gate_options {

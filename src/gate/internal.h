@@ -19,6 +19,9 @@ struct lane {
 	bool is_remote;		/* a member's */
 	uint32_t channels;
 	uint64_t report_at_ns;
+	uint32_t timeslice_us;		/* of its groups, set when the set had counted so many changes */
+	uint64_t timeslice_changes;
+	uint64_t seen_ns, busy_since_ns;	/* realtime: last looked at; busy all the time since then, 0: not */
 	uint32_t seen_holds, seen_free;	/* the account when its channels were last collected */
 	uint64_t look_at_ns;
 	struct wants wants;
@@ -44,6 +47,7 @@ struct desk {
 	uint64_t apply_after_ns;	/* back-off */
 	uint64_t pids_at_ns;
 	bool is_followed;		/* somebody else decides */
+	uint32_t told_timeslice_us;
 	struct lane lanes[ARBITER_SLICES];
 };
 
@@ -55,6 +59,10 @@ struct gate_driver {
 	struct slice slices[ARBITER_SLICES];
 	struct desk desks[ACCOUNT_GPUS];
 };
+
+/* Timeslices. Realtime slices get the longest that the driver programs; beside them others get one so short that whoever has
+ * priority waits for a switch and not for a timeslice. */
+enum { TIMESLICE_USUAL_US = 2048, TIMESLICE_REALTIME_US = 4000, TIMESLICE_BESIDE_US = 32 };
 
 static inline uint32_t load_u32(const void *word)
 {
@@ -71,6 +79,9 @@ int gate_free_slice(const struct gate_driver *d);
 
 /* Which GPU of ours a GPU of a ledger is; -1: not attached here. */
 int gate_find_gpu(const struct rm *rm, uint32_t gpu_id);
+
+/* Give all compute groups of a slice of ours this timeslice, if they do not have it. */
+void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_t us);
 
 /* Into a ledger, for `fracgpu stat`. */
 void gate_put_figures(struct ledger_compute *to, const struct gate_figures *figures);

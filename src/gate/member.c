@@ -107,14 +107,18 @@ void gate_driver_follow(struct gate_driver *d, uint32_t gpu_id)
 
 void gate_driver_lead(struct gate_driver *d)
 {
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		d->desks[i].is_followed = false;
+		d->desks[i].told_timeslice_us = 0;
+	}
 }
 
 void gate_driver_figures(struct gate_driver *d, uint32_t gpu_id, const struct gate_figures *figures)
 {
 	int gpu = gate_find_gpu(&d->rm, gpu_id);
 
+	if (gpu >= 0)
+		d->desks[gpu].told_timeslice_us = figures->timeslice_us;
 	for (int slice = 0; gpu >= 0 && slice < ARBITER_SLICES; slice++) {
 		const struct lane *lane = &d->desks[gpu].lanes[slice];
 

@@ -67,6 +67,12 @@ runs_alone() # A B: A works, B stands still
 	has "$1" "$2" 98 100
 }
 
+has_timeslice() # NAME US
+{
+	read -r client _ <"$work/$1"
+	grep "\"handle\": $client, \"pid\"" /dev/fracgpu-sim-state | grep -q "\"timeslice_us\": $2}"
+}
+
 start a --weight 300
 start b --weight 100
 # slices of another simulator have another leader
@@ -84,8 +90,12 @@ eventually runs_alone a b
 eventually runs_alone a b
 "$fracgpu" set "share-b-$$" --priority realtime 2>"$work/set.err" || fail "no priority"
 eventually has b a 93 96
+eventually has_timeslice a 32
+eventually has_timeslice b 4000
 "$fracgpu" set "share-b-$$" --priority normal --weight 300 2>"$work/set.err" || fail "no priority"
 eventually has a b 45 55
+eventually has_timeslice a 2048
+eventually has_timeslice b 2048
 
 # a third; then the one that leads is killed: another takes over
 start c --weight 200
