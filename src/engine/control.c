@@ -373,11 +373,13 @@ static struct answer sched_enable(struct op *op, struct control *control)
 }
 
 /* A tenant may make its timeslice shorter than the driver's usual 2048 us, not longer, while shares are measured out; a realtime
- * one gets the longest there is. What runs beside such gets a shorter one from whoever drives the gates (gate/timeslice.c). */
+ * one gets the longest there is. What runs beside such gets a shorter one, as whoever drives the gates says
+ * (gate/timeslice.c). */
 static struct answer sched_timeslice(struct op *op, struct control *control)
 {
 	enum { USUAL_US = 2048, REALTIME_US = 4000, PRIORITY_REALTIME = 1 };
 	const struct ledger *ledger = op->engine->ledger->ledger;
+	uint32_t most_us = USUAL_US;
 	bool realtime = __atomic_load_n(&ledger->compute_priority, __ATOMIC_RELAXED) == PRIORITY_REALTIME;
 	uint8_t params[8];
 	struct answer answer;
@@ -388,10 +390,16 @@ static struct answer sched_timeslice(struct op *op, struct control *control)
 		return control_refuse(op, control, NV_ERR_INVALID_PARAM_STRUCT);
 	if (!op_read(op, control->params_address, params, sizeof(params)))
 		return op_answer(-EFAULT);
+	for (uint32_t i = 0; i < ACCOUNT_GPUS; i++) {
+		uint32_t us = __atomic_load_n(&ledger->compute[i].timeslice_us, __ATOMIC_RELAXED);
+
+		if (us && us < most_us)
+			most_us = us;
+	}
 	if (realtime)
 		put_u64(params, 0, REALTIME_US);
-	else if (get_u64(params, 0) > USUAL_US)
-		put_u64(params, 0, USUAL_US);
+	else if (get_u64(params, 0) > most_us)
+		put_u64(params, 0, most_us);
 	answer = op_answer(op_run_params(op, control->argument, CONTROL_PARAMS, params));
 	return control_reply(op, control, answer, params);
 }

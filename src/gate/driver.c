@@ -18,7 +18,7 @@
 #define LOOK_NS (100 * MS)	/* how often settings, processes and channels are looked at anyhow */
 /* How often the meter is asked who wants the GPU, where there are several slices: while several do, or one goes before
  * the others; while one does; while none does. A poll costs 30 us. */
-#define METER_BUSY_NS (2 * MS)
+#define METER_BUSY_NS (3 * MS)
 #define METER_ALONE_NS (5 * MS)
 #define METER_IDLE_NS (20 * MS)
 #define LOOK_CLOSED_NS (20 * MS)	/* the same while a gate is closed: new channels are born open */
@@ -88,6 +88,7 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		arbiter_init(&d->desks[i].arbiter, options->latency_ns, now_monotonic());
 		meter_init(&d->desks[i].meter);
+		d->desks[i].meter.saving_ns = METER_SAVING_NS;
 	}
 	*ret_driver = d;
 	return 0;
@@ -101,12 +102,20 @@ int gate_find_gpu(const struct rm *rm, uint32_t gpu_id)
 	return -1;
 }
 
-void gate_put_figures(struct ledger_compute *to, const struct gate_figures *figures)
+void gate_put_figures(struct ledger_compute *to, const struct lane *lane, const struct gate_figures *figures)
 {
-	__atomic_store_n(&to->busy_ns, figures->busy_ns, __ATOMIC_RELAXED);
-	__atomic_store_n(&to->throttled_ns, figures->throttled_ns, __ATOMIC_RELAXED);
-	__atomic_store_n(&to->switches, figures->switches, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->busy_ns, lane->base.busy_ns + figures->busy_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->throttled_ns, lane->base.throttled_ns + figures->throttled_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->switches, lane->base.switches + figures->switches, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->source, figures->source, __ATOMIC_RELAXED);
+}
+
+void gate_rebase(struct lane *lane, const struct ledger_compute *now, const struct gate_figures *figures)
+{
+	/* differences, which may be negative: the sums are right */
+	lane->base.busy_ns = __atomic_load_n(&now->busy_ns, __ATOMIC_RELAXED) - figures->busy_ns;
+	lane->base.throttled_ns = __atomic_load_n(&now->throttled_ns, __ATOMIC_RELAXED) - figures->throttled_ns;
+	lane->base.switches = __atomic_load_n(&now->switches, __ATOMIC_RELAXED) - figures->switches;
 }
 
 int gate_free_slice(const struct gate_driver *d)
@@ -129,9 +138,11 @@ int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 	for (uint32_t i = 0; i < account->gpu_count && i < ACCOUNT_GPUS; i++) {
 		int gpu = account->limit_bytes[i] ? gate_find_gpu(&d->rm, ledger->ledger->gpus[i].gpu_id) : -1;
 
-		if (gpu >= 0)
-			d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true,
-								    .timeslice_us = TIMESLICE_USUAL_US };
+		if (gpu < 0)
+			continue;
+		d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true,
+							    .timeslice_us = TIMESLICE_USUAL_US };
+		gate_rebase(&d->desks[gpu].lanes[slice], &ledger->ledger->compute[i], &(struct gate_figures){ 0 });
 	}
 	return slice;
 }
@@ -189,6 +200,7 @@ static void take_settings(struct gate_driver *d, int slice, uint64_t now)
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		if (!d->desks[i].lanes[slice].used)
 			continue;
+		d->desks[i].is_urgent |= d->desks[i].arbiter.slices[slice].settings.frozen != settings.frozen;
 		arbiter_set(&d->desks[i].arbiter, (uint32_t)slice, &settings, now);
 		/* the guard in the tenant's calls counts up, too, when a channel was scheduled and so opened */
 		d->desks[i].lanes[slice].look_at_ns = 0;
@@ -295,20 +307,27 @@ static uint32_t timeslice_for(const struct desk *desk, int slice)
 	return TIMESLICE_USUAL_US;
 }
 
-static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int slice, uint64_t now)
+struct gate_figures gate_own_figures(const struct desk *desk, int slice)
 {
-	struct lane *lane = &desk->lanes[slice];
+	const struct lane *lane = &desk->lanes[slice];
 	bool sampled = desk->reader.source == METER_SAMPLES;
-	struct gate_figures figures = {
+
+	return (struct gate_figures){
 		.busy_ns = sampled ? desk->meter.slice_ns[slice] : lane->busy_ns,
 		.throttled_ns = desk->arbiter.slices[slice].throttled_ns,
 		.switches = lane->switches,
 		.source = lane->measured || sampled ? (uint32_t)desk->reader.source : 0,
 		.timeslice_us = timeslice_for(desk, slice),
 	};
+}
+
+static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int slice, uint64_t now)
+{
+	struct lane *lane = &desk->lanes[slice];
+	struct gate_figures figures = gate_own_figures(desk, slice);
 
 	if (!lane->is_remote) {
-		gate_put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], &figures);
+		gate_put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], lane, &figures);
 	} else if (now >= lane->report_at_ns && d->options.report) {
 		d->options.report(d->options.arg, slice, d->rm.gpus[gpu].gpu.gpu_id, &figures);
 		lane->report_at_ns = now + LOOK_NS;
@@ -448,6 +467,11 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 
 	if (desk->is_followed)
 		return step_followed(d, gpu, now, next);
+	if (desk->is_urgent) {
+		desk->is_urgent = false;
+		*next = now;
+		return move_gates(d, desk, gpu, arbiter_step(&desk->arbiter, now, &at), now);
+	}
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		if (!desk->lanes[i].used)
 			continue;

@@ -28,6 +28,7 @@ struct lane {
 	/* The meter's figure, cut to what an open gate made possible: a context may stay on the GPU behind its gate. */
 	bool measured;
 	uint64_t raw_ns, busy_ns, possible_ns, since_ns, switches;
+	struct gate_figures base;	/* of the slice before whoever measures it now began to: figures never step back */
 };
 
 struct slice {
@@ -46,6 +47,7 @@ struct desk {
 	bool pids_fit;			/* the meter has seen a process of ours: who it has not seen has not run */
 	uint64_t apply_after_ns;	/* back-off */
 	uint64_t pids_at_ns;
+	bool is_urgent;			/* a pause begins or ends: gates first, figures later */
 	bool is_followed;		/* somebody else decides */
 	uint32_t told_timeslice_us;
 	struct lane lanes[ARBITER_SLICES];
@@ -83,7 +85,13 @@ int gate_find_gpu(const struct rm *rm, uint32_t gpu_id);
 /* Give all compute groups of a slice of ours this timeslice, if they do not have it. */
 void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_t us);
 
-/* Into a ledger, for `fracgpu stat`. */
-void gate_put_figures(struct ledger_compute *to, const struct gate_figures *figures);
+/* Into a ledger, for `fracgpu stat`, on top of the lane's base. */
+void gate_put_figures(struct ledger_compute *to, const struct lane *lane, const struct gate_figures *figures);
+
+/* The slice's figures go on from here; figures: those of who measures it from now on. */
+void gate_rebase(struct lane *lane, const struct ledger_compute *now, const struct gate_figures *figures);
+
+/* What this driver itself has measured. */
+struct gate_figures gate_own_figures(const struct desk *desk, int slice);
 
 #endif

@@ -96,6 +96,8 @@ void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_
 		return;
 	lane->timeslice_us = us;
 	lane->timeslice_changes = changes;
+	/* libcuda sets that of a group some ms after it has scheduled it: the engine then puts this in */
+	__atomic_store_n(&h->ledger->compute[lane->gpu].timeslice_us, us, __ATOMIC_RELAXED);
 	ledger_lock(h, &saved);
 	account_each(&h->ledger->account, HOLD_GROUP, note_group, &groups);
 	ledger_unlock(h, &saved);

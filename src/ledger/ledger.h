@@ -24,7 +24,7 @@
 #include "policy/limit.h"
 
 enum {
-	LEDGER_VERSION = 3,
+	LEDGER_VERSION = 4,
 	LEDGER_SLOTS = 1024,
 	LEDGER_NAME = 64,
 	LEDGER_OFD_BYTE = 0x10000,	/* byte ranges that are locked, beyond any data use */
@@ -81,6 +81,8 @@ struct ledger_compute {
 	uint64_t switches;	/* of its gate, open to closed or back, so far */
 	uint32_t source;	/* of busy_ns: enum meter_source; 0: not measured */
 	uint32_t channels;	/* of the slice that the gates hold */
+	uint32_t timeslice_us;	/* that its groups shall have there; 0: nobody says */
+	uint32_t reserved;
 };
 
 struct ledger {

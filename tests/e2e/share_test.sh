@@ -92,6 +92,21 @@ eventually runs_alone a b
 eventually has b a 93 96
 eventually has_timeslice a 32
 eventually has_timeslice b 4000
+# nor does the tenant itself make it longer
+"$fracgpu" run --door "$door" --memory 1GiB --name "share-d-$$" --weight 1 -- "$tool" tenant >"$work/d" 2>"$work/d.err" &
+echo $! >"$work/d.pid"
+eventually [ -s "$work/d" ]
+eventually has_timeslice d 32
+usr1()
+{
+	# shellcheck disable=SC2046 # pids
+	kill -USR1 $(cat "/proc/$(cat "$work/d.pid")/task/"*/children)
+}
+usr1
+eventually grep -q asked "$work/d"
+has_timeslice d 32 || fail "a tenant has lengthened its timeslice"
+kill -TERM "$(cat "$work/d.pid")"
+rm "$work/d.pid"
 "$fracgpu" set "share-b-$$" --priority normal --weight 300 2>"$work/set.err" || fail "no priority"
 eventually has a b 45 55
 eventually has_timeslice a 2048
@@ -100,7 +115,14 @@ eventually has_timeslice b 2048
 # a third; then the one that leads is killed: another takes over
 start c --weight 200
 eventually has a c 55 65
+switches() # NAME: how often its gate has moved
+{
+	"$fracgpu" stat --json "share-$1-$$" | python3 -c 'import json, sys; print(json.load(sys.stdin)["gpus"][0]["compute"]["switches"])'
+}
+before=$(switches b)
+[ "$before" -gt 100 ] || fail "few switches: $before"
 kill -KILL "$(cat "$work/a.pid")"
 rm "$work/a.pid"
 eventually has b c 55 65
+[ "$(switches b)" -gt "$before" ] || fail "its figures began anew with another leader: $before, $(switches b)"
 echo "$door: shares by weight, priority and pause, and after the leader's death"
