@@ -91,8 +91,9 @@ static void charge(struct arbiter *a, uint32_t slice, int64_t ns)
 	struct arbiter_slice *s = &a->slices[slice];
 
 	s->charged_ns += (uint64_t)ns;
+	/* what came late cannot be owed for ever */
 	if (is_capped(s))
-		s->level_ns -= ns;
+		s->level_ns = max_i64(s->level_ns - ns, -OWED_MAX_NS);
 	if (is_contender(a, slice))
 		s->deficit_ns -= ns;
 	if (s->settings.priority == ARBITER_REALTIME)

@@ -379,7 +379,8 @@ static struct answer sched_timeslice(struct op *op, struct control *control)
 {
 	enum { USUAL_US = 2048, REALTIME_US = 4000, PRIORITY_REALTIME = 1 };
 	const struct ledger *ledger = op->engine->ledger->ledger;
-	uint32_t most_us = USUAL_US;
+	uint32_t most_us = USUAL_US, told_us = 0;
+	struct hold hold;
 	bool realtime = __atomic_load_n(&ledger->compute_priority, __ATOMIC_RELAXED) == PRIORITY_REALTIME;
 	uint8_t params[8];
 	struct answer answer;
@@ -390,12 +391,10 @@ static struct answer sched_timeslice(struct op *op, struct control *control)
 		return control_refuse(op, control, NV_ERR_INVALID_PARAM_STRUCT);
 	if (!op_read(op, control->params_address, params, sizeof(params)))
 		return op_answer(-EFAULT);
-	for (uint32_t i = 0; i < ACCOUNT_GPUS; i++) {
-		uint32_t us = __atomic_load_n(&ledger->compute[i].timeslice_us, __ATOMIC_RELAXED);
-
-		if (us && us < most_us)
-			most_us = us;
-	}
+	if (op_lookup(op, control->client, control->object, &hold) && hold.gpu < ACCOUNT_GPUS)
+		told_us = __atomic_load_n(&ledger->compute[hold.gpu].timeslice_us, __ATOMIC_RELAXED);
+	if (told_us && told_us < most_us)
+		most_us = told_us;
 	if (realtime)
 		put_u64(params, 0, REALTIME_US);
 	else if (get_u64(params, 0) > most_us)

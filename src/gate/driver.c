@@ -94,6 +94,31 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
 	return 0;
 }
 
+void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed)
+{
+	struct desk *desk = &d->desks[gpu];
+
+	meter_reader_close(&desk->reader);
+	meter_init(&desk->meter);
+	desk->meter.saving_ns = METER_SAVING_NS;
+	arbiter_init(&desk->arbiter, d->options.latency_ns, now_monotonic());
+	desk->tried_meter = desk->pids_fit = desk->is_urgent = false;
+	desk->pids_at_ns = 0;
+	desk->told_timeslice_us = 0;
+	desk->is_followed = is_followed;
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		struct lane *lane = &desk->lanes[i];
+
+		if (!lane->used || lane->is_remote)
+			continue;
+		lane->raw_ns = lane->busy_ns = lane->possible_ns = lane->since_ns = lane->switches = 0;
+		lane->measured = false;
+		lane->wants = (struct wants){ 0 };
+		gate_rebase(lane, &d->slices[i].ledger->ledger->compute[lane->gpu], &(struct gate_figures){ 0 });
+		d->slices[i].is_set = false;	/* the new arbiter knows nothing of it */
+	}
+}
+
 int gate_find_gpu(const struct rm *rm, uint32_t gpu_id)
 {
 	for (uint32_t i = 0; i < rm->gpu_count; i++)
@@ -157,6 +182,8 @@ void gate_driver_remove(struct gate_driver *d, int slice)
 		if (!desk->lanes[slice].used)
 			continue;
 		gate_forget(&d->guard.shared->sets[i], &d->port, (uint32_t)slice);
+		if (!desk->lanes[slice].is_remote)
+			gate_set_timeslices(d, i, slice, TIMESLICE_USUAL_US, 0);
 		arbiter_unset(&desk->arbiter, (uint32_t)slice, now_monotonic());
 		desk->lanes[slice].used = false;
 		for (uint32_t k = 0; k < desk->meter.pid_count; k++)
@@ -250,25 +277,31 @@ static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now
 	h->ledger->compute[lane->gpu].channels = lane->channels;
 }
 
+static void assign_pid(struct desk *desk, int slice, int32_t pid)
+{
+	if (pid > 0 && meter_assign(&desk->meter, (uint32_t)pid, slice) < 0)
+		desk->lanes[slice].has_strangers = true;
+}
+
 /* Whose processes are whose. */
 static void assign_pids(struct gate_driver *d, struct desk *desk)
 {
+	meter_doubt(&desk->meter);
 	for (int slice = 0; slice < ARBITER_SLICES; slice++) {
 		const struct gate_member *m = d->slices[slice].member;
 		struct ledger_handle *h = d->slices[slice].ledger;
 
 		if (!desk->lanes[slice].used)
 			continue;
+		desk->lanes[slice].has_strangers = false;
 		for (uint32_t i = 0; m && i < m->pid_count; i++)
-			if (m->pids[i] > 0)
-				meter_assign(&desk->meter, (uint32_t)m->pids[i], slice);
+			assign_pid(desk, slice, m->pids[i]);
 		for (uint16_t i = 0; h && i < LEDGER_SLOTS; i++) {
 			int32_t pid = 0;
 
 			if (load_u32(&h->ledger->slots[i].state) == SLOT_LIVE)
 				pid = ledger_slot_pid(h, i);
-			if (pid > 0)
-				meter_assign(&desk->meter, (uint32_t)pid, slice);
+			assign_pid(desk, slice, pid);
 		}
 	}
 }
@@ -276,7 +309,9 @@ static void assign_pids(struct gate_driver *d, struct desk *desk)
 /* Ask the meter, and give each slice its figure. Returns whether there is an exact one to be had at all. */
 static bool measure(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t now)
 {
+	bool is_due = now >= desk->pids_at_ns;
 	struct error err;
+	int result;
 
 	if (!desk->tried_meter && !d->options.no_meter) {
 		desk->tried_meter = true;
@@ -285,11 +320,15 @@ static bool measure(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint
 	}
 	if (desk->reader.source == METER_NOTHING)
 		return false;
-	if (now >= desk->pids_at_ns) {
+	if (is_due)
 		assign_pids(d, desk);
+	result = meter_reader_poll(&desk->reader, &desk->meter, now);
+	if (is_due) {
+		/* after the last records of those that have ended */
+		meter_forget(&desk->meter);
 		desk->pids_at_ns = now + LOOK_NS;
 	}
-	return meter_reader_poll(&desk->reader, &desk->meter, now) >= 0 && desk->reader.source != METER_SAMPLES;
+	return result >= 0 && desk->reader.source != METER_SAMPLES;
 }
 
 static bool is_realtime(const struct desk *desk, int slice)
@@ -363,7 +402,7 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 	if (now > lane->since_ns)
 		lane->since_ns = now;
 	desk->pids_fit |= exact && meter_has_seen(&desk->meter, (uint32_t)slice);
-	if (exact && desk->pids_fit) {
+	if (exact && desk->pids_fit && !lane->has_strangers) {
 		raw = meter_slice_ns(&desk->meter, (uint32_t)slice, now);
 		if (raw > lane->raw_ns) {
 			used = min_u64(raw - lane->raw_ns, lane->possible_ns);
@@ -447,7 +486,7 @@ static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint
 		*next = min_u64(*next, now + LOOK_CLOSED_NS);
 	for (int i = 0; i < ARBITER_SLICES; i++)
 		if (desk->lanes[i].used && desk->told_timeslice_us)
-			gate_set_timeslices(d, gpu, i, desk->told_timeslice_us);
+			gate_set_timeslices(d, gpu, i, desk->told_timeslice_us, now);
 	return move_gates(d, desk, gpu, open, now);
 }
 
@@ -456,6 +495,17 @@ static bool slice_is_needy(const struct slice *s)
 	const struct gate_member *m = s->member;
 
 	return m ? is_needed(m->max_permille, m->weight, m->priority, m->frozen) : gate_is_needed(s->ledger->ledger);
+}
+
+/* They keep their gates closed themselves. */
+static uint64_t paused_members(const struct gate_driver *d)
+{
+	uint64_t paused = 0;
+
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (d->slices[i].member && d->slices[i].member->frozen)
+			paused |= UINT64_C(1) << i;
+	return paused;
 }
 
 static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t *next)
@@ -470,7 +520,7 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 	if (desk->is_urgent) {
 		desk->is_urgent = false;
 		*next = now;
-		return move_gates(d, desk, gpu, arbiter_step(&desk->arbiter, now, &at), now);
+		return move_gates(d, desk, gpu, arbiter_step(&desk->arbiter, now, &at) | paused_members(d), now);
 	}
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		if (!desk->lanes[i].used)
@@ -488,13 +538,14 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 		if (desk->lanes[i].used)
 			tell_arbiter(desk, i, exact, count == 1, now);
 	open = needy ? arbiter_step(&desk->arbiter, now, &at) : UINT64_MAX;
+	open |= paused_members(d);
 	result = move_gates(d, desk, gpu, open, now);
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		if (!desk->lanes[i].used)
 			continue;
 		publish(d, desk, gpu, i, now);
 		if (!desk->lanes[i].is_remote)
-			gate_set_timeslices(d, gpu, i, timeslice_for(desk, i));
+			gate_set_timeslices(d, gpu, i, timeslice_for(desk, i), now);
 	}
 	if (needy)
 		*next = min_u64(*next, at);
@@ -557,8 +608,12 @@ void gate_driver_free(struct gate_driver *d)
 {
 	if (!d)
 		return;
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
-		gate_open_all(&d->guard.shared->sets[i], &d->port);
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		gate_open_all(&d->guard.shared->sets[i], &d->port, GATE_OPEN);
+		for (int k = 0; k < ARBITER_SLICES; k++)
+			if (d->desks[i].lanes[k].used && !d->desks[i].lanes[k].is_remote)
+				gate_set_timeslices(d, i, k, TIMESLICE_USUAL_US, 0);
+	}
 	guard_stop(&d->guard);
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
 		meter_reader_close(&d->desks[i].reader);

@@ -126,12 +126,34 @@ static void keep_first(int *result, int r)
 		*result = r;
 }
 
+/* The last one takes its place; whoever looks at any moment finds every closed channel at least once. */
+static void drop(struct gate_set *set, uint32_t index)
+{
+	set->changes++;
+	set->channels[index] = set->channels[set->count - 1];
+	__atomic_store_n(&set->count, set->count - 1, __ATOMIC_SEQ_CST);
+}
+
+/* One by one: most are gone, and a call for several would fail. */
+static void open_leaving(struct gate_set *set, const struct gate_port *port)
+{
+	for (uint32_t i = 0; i < set->count;) {
+		if (set->channels[i].seen != GATE_LEAVING) {
+			i++;
+			continue;
+		}
+		call_driver(set, port, false, &i, 1);
+		drop(set, i);
+	}
+}
+
 int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open, uint64_t now_ns)
 {
 	struct gate_call call = { 0 };
 	bool retry = now_ns >= set->retry_ns;
 	int result = 0;
 
+	open_leaving(set, port);
 	for (uint32_t i = 0; i < set->count; i++) {
 		struct gate_channel *c = &set->channels[i];
 
@@ -162,7 +184,7 @@ int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open
 	return result;
 }
 
-int gate_open_all(struct gate_set *set, const struct gate_port *port)
+int gate_open_all(struct gate_set *set, const struct gate_port *port, enum gate_state after)
 {
 	struct gate_call call = { 0 };
 	int result = 0;
@@ -171,15 +193,10 @@ int gate_open_all(struct gate_set *set, const struct gate_port *port)
 		if (is_shut(&set->channels[i]))
 			keep_first(&result, call_add(set, port, false, &call, i));
 	keep_first(&result, call_flush(set, port, false, &call));
+	for (uint32_t i = 0; after == GATE_UNSURE && i < set->count && i < GATE_CHANNELS; i++)
+		if (set->channels[i].state == GATE_OPEN)
+			set->channels[i].state = GATE_UNSURE;
 	return result;
-}
-
-/* The last one takes its place; whoever looks at any moment finds every closed channel at least once. */
-static void drop(struct gate_set *set, uint32_t index)
-{
-	set->changes++;
-	set->channels[index] = set->channels[set->count - 1];
-	__atomic_store_n(&set->count, set->count - 1, __ATOMIC_SEQ_CST);
 }
 
 int gate_forget(struct gate_set *set, const struct gate_port *port, uint32_t slice)
@@ -259,7 +276,7 @@ static void collect_channel(struct collection *c, uint32_t client, uint32_t hand
 			channel->state = GATE_UNSURE;
 	}
 	channel->schedules = schedules;
-	channel->seen = 1;
+	channel->seen = GATE_SEEN;
 	c->count++;
 }
 
@@ -283,13 +300,18 @@ static void forget_seen(struct gate_set *set, uint32_t slice)
 {
 	for (uint32_t i = 0; i < set->count; i++)
 		if (set->channels[i].slice == slice)
-			set->channels[i].seen = 0;
+			set->channels[i].seen = GATE_UNSEEN;
 }
 
+/* A channel that its account does not know may live: a forked child has it, or a peer has told us wrong. */
 static void drop_unseen(struct gate_set *set, uint32_t slice)
 {
 	for (uint32_t i = 0; i < set->count;) {
-		if (set->channels[i].slice == slice && !set->channels[i].seen)
+		struct gate_channel *c = &set->channels[i];
+
+		if (c->slice == slice && c->seen == GATE_UNSEEN && is_shut(c))
+			c->seen = GATE_LEAVING;
+		if (c->slice == slice && c->seen == GATE_UNSEEN)
 			drop(set, i);
 		else
 			i++;

@@ -35,12 +35,18 @@ enum gate_state {
 	GATE_GONE,	/* the driver does not know this channel, the account still does */
 };
 
+enum gate_seen {
+	GATE_UNSEEN,
+	GATE_SEEN,
+	GATE_LEAVING,	/* its account knows it no more, but it is closed: opened by the next gate_apply(), and dropped */
+};
+
 struct gate_channel {
 	uint32_t client;
 	uint32_t handle;
 	uint16_t state;		/* enum gate_state */
 	uint8_t slice;
-	uint8_t seen;		/* by the collection under way */
+	uint8_t seen;		/* by the collection under way: enum gate_seen */
 	uint32_t schedules;	/* how often its owner has scheduled it */
 };
 
@@ -80,8 +86,8 @@ int gate_take(struct gate_set *set, uint32_t slice, const struct gate_about *lis
  * Returns 0, or the first failure: negative errno, -EIO for a status that means trouble (wait before the next call). */
 int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open, uint64_t now_ns);
 
-/* Open everything. System calls only. */
-int gate_open_all(struct gate_set *set, const struct gate_port *port);
+/* Open everything. System calls only. after: what state is noted; GATE_UNSURE when somebody may be about to close one. */
+int gate_open_all(struct gate_set *set, const struct gate_port *port, enum gate_state after);
 
 /* Open and forget the channels of a slice. */
 int gate_forget(struct gate_set *set, const struct gate_port *port, uint32_t slice);

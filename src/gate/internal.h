@@ -21,12 +21,14 @@ struct lane {
 	uint64_t report_at_ns;
 	uint32_t timeslice_us;		/* of its groups, set when the set had counted so many changes */
 	uint64_t timeslice_changes;
+	uint64_t timeslice_again_ns;	/* to be set once more: 0: not */
 	uint64_t seen_ns, busy_since_ns;	/* realtime: last looked at; busy all the time since then, 0: not */
 	uint32_t seen_holds, seen_free;	/* the account when its channels were last collected */
 	uint64_t look_at_ns;
 	struct wants wants;
 	/* The meter's figure, cut to what an open gate made possible: a context may stay on the GPU behind its gate. */
 	bool measured;
+	bool has_strangers;		/* more processes than the meter can tell apart */
 	uint64_t raw_ns, busy_ns, possible_ns, since_ns, switches;
 	struct gate_figures base;	/* of the slice before whoever measures it now began to: figures never step back */
 };
@@ -82,14 +84,17 @@ int gate_free_slice(const struct gate_driver *d);
 /* Which GPU of ours a GPU of a ledger is; -1: not attached here. */
 int gate_find_gpu(const struct rm *rm, uint32_t gpu_id);
 
-/* Give all compute groups of a slice of ours this timeslice, if they do not have it. */
-void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_t us);
+/* Give all compute groups of a slice of ours this timeslice, if they do not have it. now 0: the last word. */
+void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_t us, uint64_t now);
 
 /* Into a ledger, for `fracgpu stat`, on top of the lane's base. */
 void gate_put_figures(struct ledger_compute *to, const struct lane *lane, const struct gate_figures *figures);
 
 /* The slice's figures go on from here; figures: those of who measures it from now on. */
 void gate_rebase(struct lane *lane, const struct ledger_compute *now, const struct gate_figures *figures);
+
+/* Somebody else begins or ends to decide for a GPU: what was measured and decided up to now is of another time. Figures go on. */
+void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed);
 
 /* What this driver itself has measured. */
 struct gate_figures gate_own_figures(const struct desk *desk, int slice);

@@ -97,39 +97,20 @@ const struct gate_set *gate_driver_set(const struct gate_driver *d, uint32_t gpu
 	return gpu < 0 ? NULL : &d->guard.shared->sets[gpu];
 }
 
-/* Another begins to measure, from 0; or we do, from where we were. */
-static void rebase(struct gate_driver *d, int gpu, bool is_ours)
-{
-	struct desk *desk = &d->desks[gpu];
-
-	for (int slice = 0; slice < ARBITER_SLICES; slice++) {
-		struct lane *lane = &desk->lanes[slice];
-
-		const struct gate_figures figures = is_ours ? gate_own_figures(desk, slice) : (struct gate_figures){ 0 };
-
-		if (lane->used && !lane->is_remote)
-			gate_rebase(lane, &d->slices[slice].ledger->ledger->compute[lane->gpu], &figures);
-	}
-}
-
 void gate_driver_follow(struct gate_driver *d, uint32_t gpu_id)
 {
 	int gpu = gate_find_gpu(&d->rm, gpu_id);
 
 	if (gpu < 0)
 		return;
-	d->desks[gpu].is_followed = true;
-	rebase(d, gpu, false);
+	gate_reset_desk(d, (uint32_t)gpu, true);
 }
 
 void gate_driver_lead(struct gate_driver *d)
 {
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
-		if (!d->desks[i].is_followed)
-			continue;
-		rebase(d, (int)i, true);
-		d->desks[i].is_followed = false;
-		d->desks[i].told_timeslice_us = 0;
+		if (d->desks[i].is_followed)
+			gate_reset_desk(d, i, false);
 	}
 }
 
@@ -137,7 +118,8 @@ void gate_driver_figures(struct gate_driver *d, uint32_t gpu_id, const struct ga
 {
 	int gpu = gate_find_gpu(&d->rm, gpu_id);
 
-	if (gpu >= 0)
+	if (gpu >= 0 && (figures->timeslice_us == TIMESLICE_USUAL_US || figures->timeslice_us == TIMESLICE_REALTIME_US ||
+			 figures->timeslice_us == TIMESLICE_BESIDE_US))
 		d->desks[gpu].told_timeslice_us = figures->timeslice_us;
 	for (int slice = 0; gpu >= 0 && slice < ARBITER_SLICES; slice++) {
 		const struct lane *lane = &d->desks[gpu].lanes[slice];

@@ -18,9 +18,10 @@
 #define MS UINT64_C(1000000)
 #define RETRY_NS (50 * MS)
 #define LOOK_NS (100 * MS)
+#define SILENCE_NS (3000 * MS)
 
 enum {
-	MAGIC = 0x46474703, MESSAGES_AT_ONCE = 256, CHANNELS_AT_ONCE = 256,
+	MAGIC = 0x46474703, MESSAGES_AT_ONCE = 16, CHANNELS_AT_ONCE = 256, CHANNELS_MAX = 4096,
 	ORDER_FOLLOW = 1, ORDER_FIGURES = 2,
 };
 
@@ -182,7 +183,9 @@ static bool take_channels(struct share *s, uint32_t index, const struct channels
 {
 	int slice = s->members[index].slice;
 
-	if (slice < 0 || channels->count > CHANNELS_AT_ONCE)
+	/* who has more drives them itself */
+	if (slice < 0 || channels->count > CHANNELS_AT_ONCE || channels->total > CHANNELS_MAX ||
+	    channels->first > channels->total - channels->count)
 		return false;
 	gate_driver_channels(s->driver, slice, channels->gpu_id, channels->list, channels->count, channels->first == 0,
 			     channels->first + channels->count >= channels->total);
@@ -272,9 +275,13 @@ static bool take_order(struct share *s, const struct order *order)
 	return true;
 }
 
-static bool hear_leader(struct share *s)
+/* It speaks ten times a second. One that is silent hangs: what it closed its guard opens. */
+static bool hear_leader(struct share *s, uint64_t now)
 {
 	struct order order;
+
+	if (now - s->heard_ns > SILENCE_NS)
+		return false;
 
 	for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
 		ssize_t n = recv(s->leader, &order, sizeof(order), MSG_DONTWAIT);
@@ -283,6 +290,7 @@ static bool hear_leader(struct share *s)
 			return true;
 		if (n != sizeof(order) || order.magic != MAGIC || !take_order(s, &order))
 			return false;
+		s->heard_ns = now;
 	}
 	return true;
 }
@@ -346,12 +354,12 @@ void share_tend(struct share *s, uint64_t now)
 		return;
 	if (s->listener < 0 && s->leader < 0 && now >= s->retry_ns) {
 		s->retry_ns = now + RETRY_NS;
-		if (!lead(s))
-			follow(s);
+		if (!lead(s) && follow(s))
+			s->heard_ns = now;
 	}
 	if (s->listener >= 0)
 		tend_members(s);
-	if (s->leader >= 0 && !hear_leader(s))
+	if (s->leader >= 0 && !hear_leader(s, now))
 		lose_leader(s);
 }
 
@@ -377,7 +385,7 @@ uint32_t share_polls(const struct share *s, struct pollfd *ret_polls)
 
 	if (s->leader >= 0)
 		ret_polls[count++] = (struct pollfd){ .fd = s->leader, .events = POLLIN };
-	if (s->listener >= 0)
+	if (s->listener >= 0 && s->count < SHARE_MEMBERS)
 		ret_polls[count++] = (struct pollfd){ .fd = s->listener, .events = POLLIN };
 	for (uint32_t i = 0; i < s->count; i++)
 		ret_polls[count++] = (struct pollfd){ .fd = s->members[i].fd, .events = POLLIN };

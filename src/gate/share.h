@@ -24,6 +24,7 @@ struct share {
 	int lock, listener;	/* the leader's; else -1 */
 	int leader;		/* the follower's way to it; else -1 */
 	uint64_t retry_ns;	/* when to look for a leader again */
+	uint64_t heard_ns;	/* when it last spoke */
 	uint64_t look_ns;	/* when to look what has changed of ours */
 	uint32_t count;
 	struct {

@@ -5,10 +5,12 @@
 #include "gate/timeslice.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "abi/calls.h"
@@ -17,6 +19,8 @@
 #include "gate/internal.h"
 
 enum { GROUPS_MAX = 256, ENGINE_GR_LAST = 8 };
+
+#define AGAIN_NS UINT64_C(1000000000)
 
 struct group {
 	uint32_t client, handle;
@@ -53,13 +57,17 @@ static int call_through(struct rm *rm, int fd, const struct group *group, uint64
 	return status;
 }
 
-/* Whether a process' descriptor is a way to the driver. */
-static bool is_driver_file(int dir, const char *fd)
+/* Whether a process' descriptor is the same file as ours. What is cached has to do: a file system of the tenant's own could
+ * let us wait. */
+static bool is_driver_file(int dir, const char *fd, const struct stat *ours)
 {
-	static const char name[] = "/dev/nvidiactl";
-	char target[sizeof(name)];
+	struct statx x;
 
-	return readlinkat(dir, fd, target, sizeof(target)) == (ssize_t)strlen(name) && !memcmp(target, name, strlen(name));
+	if (statx(dir, fd, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &x) < 0 || (x.stx_mode & S_IFMT) != (ours->st_mode & S_IFMT))
+		return false;
+	if (S_ISCHR(ours->st_mode))
+		return makedev(x.stx_rdev_major, x.stx_rdev_minor) == ours->st_rdev;
+	return x.stx_ino == ours->st_ino && makedev(x.stx_dev_major, x.stx_dev_minor) == ours->st_dev;
 }
 
 /* Through whichever descriptor of the process its client was made. Returns whether one was that. */
@@ -68,16 +76,17 @@ static bool set_group(struct rm *rm, int32_t pid, const struct group *group, uin
 	cleanup_close int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	char path[32];
 	bool is_set = false;
+	struct stat ours;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	dir = pidfd < 0 ? NULL : opendir(path);
+	dir = pidfd < 0 || fstat(rm->ctl, &ours) < 0 ? NULL : opendir(path);
 	if (!dir)
 		return false;
 	for (struct dirent *entry; !is_set && (entry = readdir(dir));) {
 		cleanup_close int copy = -1;
 
-		if (!is_driver_file(dirfd(dir), entry->d_name))
+		if (!is_driver_file(dirfd(dir), entry->d_name, &ours))
 			continue;
 		copy = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(entry->d_name), 0);
 		is_set = copy >= 0 && call_through(rm, copy, group, us) == NV_OK;
@@ -101,19 +110,22 @@ uint32_t gate_timeslice(struct rm *rm, struct ledger_handle *h, uint32_t account
 	return set;
 }
 
-void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_t us)
+void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_t us, uint64_t now)
 {
 	struct ledger_handle *h = d->slices[slice].ledger;
 	struct lane *lane = &d->desks[gpu].lanes[slice];
 	const uint64_t changes = d->guard.shared->sets[gpu].changes;
-	uint32_t groups;
+	bool is_new = us != lane->timeslice_us || (us != TIMESLICE_USUAL_US && changes != lane->timeslice_changes);
+	uint32_t groups, set;
 
 	/* those made since the last time have the usual one */
-	if (us == lane->timeslice_us && (us == TIMESLICE_USUAL_US || changes == lane->timeslice_changes))
+	if (!is_new && (!lane->timeslice_again_ns || now < lane->timeslice_again_ns))
 		return;
 	lane->timeslice_us = us;
 	lane->timeslice_changes = changes;
 	/* libcuda sets that of a group some ms after it has scheduled it: the engine then puts this in */
 	__atomic_store_n(&h->ledger->compute[lane->gpu].timeslice_us, us, __ATOMIC_RELAXED);
-	gate_timeslice(&d->rm, h, lane->gpu, us, &groups);
+	set = gate_timeslice(&d->rm, h, lane->gpu, us, &groups);
+	/* once more, for a call that had read the old value; and until it is done */
+	lane->timeslice_again_ns = is_new || set < groups ? now + AGAIN_NS : 0;
 }

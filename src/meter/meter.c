@@ -219,6 +219,7 @@ int meter_assign(struct meter *m, uint32_t pid, int slice)
 	who = pid_entry(m, pid);
 	if (who == METER_PIDS)
 		return -ENOSPC;
+	m->pids[who].is_doubted = false;
 	if (m->pids[who].slice == slice)
 		return 0;
 	if (m->pids[who].slice < 0)
@@ -227,6 +228,24 @@ int meter_assign(struct meter *m, uint32_t pid, int slice)
 		m->pids[who].busy_ns = 0;	/* the number is another process' now */
 	m->pids[who].slice = (int16_t)slice;
 	return 0;
+}
+
+void meter_doubt(struct meter *m)
+{
+	for (uint32_t i = 0; i < m->pid_count; i++)
+		m->pids[i].is_doubted = m->pids[i].slice >= 0;
+}
+
+void meter_forget(struct meter *m)
+{
+	for (uint32_t i = 0; i < m->pid_count; i++) {
+		if (!m->pids[i].is_doubted)
+			continue;
+		/* what it used stays the slice's */
+		m->pids[i].slice = -1;
+		m->pids[i].busy_ns = 0;
+		m->pids[i].is_doubted = false;
+	}
 }
 
 /* ns that a context has been on its engine, since it came or was last charged. */

@@ -49,6 +49,7 @@ struct meter_record {
 struct meter_pid {
 	uint32_t pid;
 	int16_t slice;		/* -1: nobody's */
+	bool is_doubted;
 	uint64_t busy_ns;
 	uint64_t last_ns;
 };
@@ -101,6 +102,11 @@ void meter_dropped(struct meter *m, uint64_t count);
 /* A process belongs to a slice from now on (-1: to none); what it used as nobody's becomes the slice's.
  * Returns 0, or -ENOSPC with more than METER_PIDS processes at a time. */
 int meter_assign(struct meter *m, uint32_t pid, int slice);
+
+/* Look through all processes: between the two, those that still are somebody's are assigned again; the others are nobody's
+ * afterwards, and their places can be taken. */
+void meter_doubt(struct meter *m);
+void meter_forget(struct meter *m);
 
 /* ns that a slice (a process) has been on the GPU up to now_ns (CLOCK_MONOTONIC), the interval under way included. It
  * may step back by the error of the clocks' comparison, some 10 us. */

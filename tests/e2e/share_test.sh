@@ -125,4 +125,15 @@ kill -KILL "$(cat "$work/a.pid")"
 rm "$work/a.pid"
 eventually has b c 55 65
 [ "$(switches b)" -gt "$before" ] || fail "its figures began anew with another leader: $before, $(switches b)"
-echo "$door: shares by weight, priority and pause, and after the leader's death"
+# one that hangs leads nobody: its guard opens what it closed, and each is on its own until it is back
+has_run() # NAME SINCE
+{
+	now=$(busy "$1")
+	[ "${now% *}" -gt $(($2 + 20000000)) ]
+}
+kill -STOP "$(cat "$work/b.pid")"
+since=$(busy c)
+eventually has_run c "${since% *}"
+kill -CONT "$(cat "$work/b.pid")"
+eventually has b c 55 65
+echo "$door: shares by weight, priority and pause, and after the leader's death and hanging"

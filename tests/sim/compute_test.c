@@ -663,7 +663,8 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} cases[] = {
-		{ "runlist", test_runlist },	 { "meter", test_meter },     { "idle", test_idle },     { "user", test_user },     { "caps", test_caps },
+		{ "runlist", test_runlist },	 { "meter", test_meter },     { "idle", test_idle },
+		{ "user", test_user },		 { "caps", test_caps },
 		{ "weights", test_weights },	 { "priority", test_priority }, { "freeze", test_freeze },
 		{ "guard", test_guard },	 { "death", test_tenant_death },
 		{ "thread", test_thread },

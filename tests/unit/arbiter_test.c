@@ -562,6 +562,24 @@ static void test_realtime(void **state)
 	(void)state;
 }
 
+/* Time that comes in late and all at once is owed for a while, not for as long again. */
+static void test_late(void **state)
+{
+	static struct arbiter a;
+	const struct arbiter_settings settings = { .max_permille = 500 };
+	uint64_t now = 1000 * MS, next;
+
+	arbiter_init(&a, 0, now);
+	assert_int_equal(arbiter_set(&a, 0, &settings, now), 0);
+	arbiter_wants(&a, 0, true, now);
+	arbiter_measured(&a, 0, 0, now);
+	arbiter_measured(&a, 0, 600000 * MS, now);
+	assert_int_equal(arbiter_step(&a, now, &next) & 1, 0);
+	for (uint64_t end = now + 1000 * MS; !(arbiter_step(&a, now, &next) & 1); now = next)
+		assert_true(next < end);
+	(void)state;
+}
+
 static void test_bad_settings(void **state)
 {
 	static struct arbiter a;
@@ -608,7 +626,7 @@ int main(void)
 		cmocka_unit_test(test_ratios),	    cmocka_unit_test(test_cap_exact),
 		cmocka_unit_test(test_phase),	    cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_realtime),    cmocka_unit_test(test_bad_settings),
-		cmocka_unit_test(test_wants),
+		cmocka_unit_test(test_wants),	    cmocka_unit_test(test_late),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -331,6 +331,26 @@ static void test_load(void **state)
 	assert_int_equal(meter_slice_ns(m, 1, 9030 * MS + AHEAD), 550 * MS);
 }
 
+/* Thousands of processes, one after the other: the dead make room, and what they used stays the slice's. */
+static void test_many(void **state)
+{
+	struct meter *m = new_meter(state);
+	struct stream s = { .meter = m };
+
+	for (uint32_t i = 1; i <= 3 * METER_PIDS; i++) {
+		meter_doubt(m);
+		assert_int_equal(meter_assign(m, i, 0), 0);
+		meter_forget(m);
+		run(&s, i, i * 10 * MS, i * 10 * MS + MS);
+	}
+	assert_int_equal(meter_slice_ns(m, 0, 4 * METER_PIDS * 10 * MS), 3 * METER_PIDS * MS);
+	/* the same number again is another process */
+	meter_doubt(m);
+	meter_forget(m);
+	assert_int_equal(meter_assign(m, 3 * METER_PIDS, 1), 0);
+	assert_int_equal(meter_slice_ns(m, 1, 4 * METER_PIDS * 10 * MS), 0);
+}
+
 /* What it takes to stop is no work. */
 static void test_saving(void **state)
 {
@@ -364,7 +384,8 @@ int main(void)
 		cmocka_unit_test(test_assign_later), cmocka_unit_test(test_lost),	  cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_drift),	   cmocka_unit_test(test_hidden), cmocka_unit_test(test_full),
 		cmocka_unit_test(test_mig),	   cmocka_unit_test(test_garbage), cmocka_unit_test(test_load),
-		cmocka_unit_test(test_saving), cmocka_unit_test(test_samples),
+		cmocka_unit_test(test_saving),
+		cmocka_unit_test(test_many), cmocka_unit_test(test_samples),
 	};
 	struct meter *meter = calloc(1, sizeof(*meter));
 	int failed;
