@@ -111,7 +111,7 @@ void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed)
 
 		if (!lane->used || lane->is_remote)
 			continue;
-		lane->raw_ns = lane->busy_ns = lane->possible_ns = lane->since_ns = lane->switches = 0;
+		lane->raw_ns = lane->busy_ns = lane->shown_ns = lane->possible_ns = lane->since_ns = lane->switches = 0;
 		lane->measured = false;
 		lane->wants = (struct wants){ 0 };
 		gate_rebase(lane, &d->slices[i].ledger->ledger->compute[lane->gpu], &(struct gate_figures){ 0 });
@@ -352,7 +352,7 @@ struct gate_figures gate_own_figures(const struct desk *desk, int slice)
 	bool sampled = desk->reader.source == METER_SAMPLES;
 
 	return (struct gate_figures){
-		.busy_ns = sampled ? desk->meter.slice_ns[slice] : lane->busy_ns,
+		.busy_ns = sampled ? desk->meter.slice_ns[slice] : lane->shown_ns,
 		.throttled_ns = desk->arbiter.slices[slice].throttled_ns,
 		.switches = lane->switches,
 		.source = lane->measured || sampled ? (uint32_t)desk->reader.source : 0,
@@ -395,7 +395,7 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 {
 	struct lane *lane = &desk->lanes[slice];
 	bool wants = lane->channels != 0;
-	uint64_t raw, used = 0;
+	uint64_t raw, sure, used = 0;
 
 	if (lane->since_ns && lane->open && now > lane->since_ns)
 		lane->possible_ns += now - lane->since_ns;
@@ -404,11 +404,15 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 	desk->pids_fit |= exact && meter_has_seen(&desk->meter, (uint32_t)slice);
 	if (exact && desk->pids_fit && !lane->has_strangers) {
 		raw = meter_slice_ns(&desk->meter, (uint32_t)slice, now);
-		if (raw > lane->raw_ns) {
+		if (raw > lane->raw_ns)
 			used = min_u64(raw - lane->raw_ns, lane->possible_ns);
-			lane->raw_ns = raw;
-		}
+		else
+			lane->busy_ns -= min_u64(lane->raw_ns - raw, lane->busy_ns);	/* was no work, as it turns out */
+		lane->raw_ns = raw;
 		lane->busy_ns += used;
+		sure = lane->busy_ns - min_u64(meter_unproved_ns(&desk->meter, (uint32_t)slice, now), lane->busy_ns);
+		if (sure > lane->shown_ns)
+			lane->shown_ns = sure;
 		/* a record may come later than the look that should have seen it */
 		lane->possible_ns = min_u64(lane->possible_ns - used, CARRY_NS);
 		lane->measured = true;

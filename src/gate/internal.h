@@ -30,6 +30,7 @@ struct lane {
 	bool measured;
 	bool has_strangers;		/* more processes than the meter can tell apart */
 	uint64_t raw_ns, busy_ns, possible_ns, since_ns, switches;
+	uint64_t shown_ns;	/* the part of busy_ns that is sure */
 	struct gate_figures base;	/* of the slice before whoever measures it now began to: figures never step back */
 };
 

@@ -289,6 +289,20 @@ uint64_t meter_stay_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
 	return under_way(m, (int)slice, -1, now_ns);
 }
 
+uint64_t meter_unproved_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; m->expects_loads && i < METER_ENGINES; i++) {
+		const struct meter_engine *e = &m->engines[i];
+		uint64_t ns = stay_of(m, e, now_ns);
+
+		if (ns > METER_CREDIT_NS && e->who < METER_PIDS && m->pids[e->who].slice == (int)slice)
+			sum += loaded(ns - METER_CREDIT_NS, e->load);
+	}
+	return sum;
+}
+
 uint64_t meter_longest_stay_ns(const struct meter *m, uint64_t now_ns)
 {
 	uint64_t longest = 0;

@@ -17,6 +17,7 @@
  * were work, of 2 ms 1.87). */
 #define METER_SAVING_NS UINT64_C(125000)
 
+#define METER_CREDIT_NS UINT64_C(100000000)	/* a stay so long is taken for work */
 #define METER_STAY_NS UINT64_C(250000000)	/* the driver samples five times a second (H200) */
 
 enum {
@@ -70,6 +71,7 @@ struct meter {
 	struct meter_engine engines[METER_ENGINES];
 	uint64_t slice_ns[METER_SLICES];	/* ended intervals */
 	uint64_t others_ns;
+	bool expects_loads;	/* meter_load() will tell of long stays */
 	uint64_t saving_ns;	/* METER_SAVING_NS, or 0: count it as if it were work */
 	uint64_t lost;		/* records */
 	uint64_t odd;		/* records that made no sense: clock ran back, end without start */
@@ -115,6 +117,9 @@ uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns);
 
 /* ns that the slice's context has been on the GPU without a switch; 0 when it is not there. */
 uint64_t meter_stay_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
+
+/* Of meter_slice_ns(), what nobody knows yet to be work: the next meter_load() may take it back. */
+uint64_t meter_unproved_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
 
 /* ns that any context has been on its engine without a switch, counted from the last meter_load() of it. */
 uint64_t meter_longest_stay_ns(const struct meter *m, uint64_t now_ns);

@@ -243,10 +243,13 @@ static void poll_load(struct meter_reader *r, struct meter *meter, uint64_t now_
 	const uint8_t *newest = NULL;
 	uint64_t before_ns = 0, time_ns = r->sample_ns, gpu_ns;
 
+	if (!r->samples && !r->has_no_samples)
+		r->has_no_samples = open_samples(r) < 0;
+	meter->expects_loads = !r->has_no_samples;
 	if (now_ns < r->load_at_ns || r->has_no_samples || meter_longest_stay_ns(meter, now_ns) < METER_STAY_NS)
 		return;
 	r->load_at_ns = now_ns + METER_STAY_NS / 2;
-	if ((!r->samples && open_samples(r) < 0) || ask_samples(r) != NV_OK) {
+	if (ask_samples(r) != NV_OK) {
 		r->has_no_samples = true;
 		return;
 	}

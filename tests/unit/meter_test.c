@@ -313,6 +313,12 @@ static void test_load(void **state)
 	meter_load(m, 6000, 1000 * MS, 1200 * MS);
 	assert_int_equal(meter_slice_ns(m, 0, 1200 * MS + AHEAD), 70 * MS);
 	assert_int_equal(meter_slice_ns(m, 0, 1300 * MS + AHEAD), 130 * MS);
+	/* the next sample may say otherwise of what is over 0.1 s */
+	assert_int_equal(meter_unproved_ns(m, 0, 1400 * MS + AHEAD), 0);
+	m->expects_loads = true;
+	assert_int_equal(meter_unproved_ns(m, 0, 1300 * MS + AHEAD), 0);
+	assert_int_equal(meter_unproved_ns(m, 0, 1400 * MS + AHEAD), 60 * MS);
+	assert_int_equal(meter_unproved_ns(m, 1, 1400 * MS + AHEAD), 0);
 	/* what was missed between samples counts as before */
 	meter_load(m, 9900, 1300 * MS, 1500 * MS);
 	assert_int_equal(meter_slice_ns(m, 0, 1500 * MS + AHEAD), 330 * MS);
