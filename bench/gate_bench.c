@@ -173,9 +173,10 @@ static void take(const struct meter_record *record)
 
 	if (last->time_ns && (uint16_t)(last->sequence + 1) != record->sequence) {
 		bench.lost++;
-	} else if (record->tag == METER_CONTEXT_START) {
+	} else if (record->tag == METER_CONTEXT_START || record->tag == METER_SIMPLE_START) {
 		bench.came++;
-		if (last->tag == METER_SAVE_END && last->context != record->context && record->time_ns > last->time_ns)
+		if ((last->tag == METER_SAVE_END || last->tag == METER_SIMPLE_END) && last->context != record->context &&
+		    record->time_ns > last->time_ns)
 			times_add(&bench.away, record->time_ns - last->time_ns);
 	}
 	bench.last = *record;
