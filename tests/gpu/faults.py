@@ -18,12 +18,13 @@ class Fault(Exception):
 class Load:
     """gpu-load in a slice, started and busy."""
 
-    def __init__(self, test, door, *options, more=(), seconds=60):
+    def __init__(self, test, door, *options, more=(), seconds=60, user=()):
         command = test.slice(door, test.file("bin/gpu-load", "bench/gpu-load"), "--seconds", str(seconds), "--warm-up", "0",
                              "--wait", *more)
         at = command.index("--")
         command[at:at] = options
-        self.test, self.name = test, test.slices[-1]
+        command[:0] = user
+        self.test, self.name, self.user = test, test.slices[-1], list(user)
         self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=test.log, text=True,
                                       env=test.environment(), start_new_session=True)
         for _ in range(int(more[more.index("--processes") + 1]) if "--processes" in more else 1):
@@ -33,7 +34,7 @@ class Load:
         self.child.stdin.flush()
 
     def stat(self):
-        status, out, err = self.test.call(self.test.fracgpu, "stat", self.name, "--json")
+        status, out, err = self.test.call(*self.user, self.test.fracgpu, "stat", self.name, "--json")
         if status:
             raise Fault(f"stat: {err.strip()}")
         return json.loads(out)
@@ -42,7 +43,7 @@ class Load:
         return self.stat()["gpus"][0]["compute"]["busy_ns"] or 0
 
     def set(self, *words):
-        status, _, err = self.test.call(self.test.fracgpu, words[0], self.name, *words[1:])
+        status, _, err = self.test.call(*self.user, self.test.fracgpu, words[0], self.name, *words[1:])
         if status:
             raise Fault(f"{words}: {err.strip()}")
 
@@ -186,6 +187,22 @@ def row_end_under_cap(test, door):
         load.end()
 
 
+def row_user_cap(test, door):
+    """A cap and its meter for a user who is not root."""
+    load = Load(test, door, "--compute", "25%", user=("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"))
+    try:
+        load.wait_busy()
+        begun, first = time.monotonic(), load.busy_ns()
+        time.sleep(1)
+        compute = load.stat()["gpus"][0]["compute"]
+        share = (compute["busy_ns"] - first) / (time.monotonic() - begun) / 1e9
+        if not 0.2 < share < 0.3:
+            raise Fault(f"{share:.3f} of the GPU by {compute['source']}")
+        return {"share": round(share, 3), "source": compute["source"]}
+    finally:
+        load.end()
+
+
 def row_shown(test, door):
     """nvidia-smi inside a capped slice that is busy, and outside."""
     smi = "nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader"
@@ -205,5 +222,5 @@ def row_shown(test, door):
 ROWS = {
     "killed while paused": row_killed_while_paused, "driver of the gates killed": row_driver_killed,
     "leader killed": row_leader_killed, "end while paused": row_end_while_paused, "end under a cap": row_end_under_cap,
-    "utilisation shown": row_shown,
+    "cap of a user": row_user_cap, "utilisation shown": row_shown,
 }
