@@ -26,7 +26,7 @@ enum { CONFIG_RULES = 256 };
 struct daemon_rule {
 	bool is_user;		/* [user UID]; else [container GLOB] */
 	uid_t uid;
-	char glob[128];
+	char glob[256];
 	struct wire_terms terms;
 };
 

@@ -16,6 +16,8 @@
 
 #include "daemon/members.h"
 
+#define LONG_ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
 static char path[] = "/tmp/fracgpu-policy-XXXXXX";
 static struct daemon_config config;
 
@@ -49,6 +51,7 @@ static void test_config(void **state)
 		{ "[container a]\nother = 1\n", 2 },
 		{ "[user joe]\nmemory = 1GiB\n", 2 },
 		{ "[other]\nmemory = 1GiB\n", 2 },
+		{ "[default]\nmemory = 1GiB\n [user1]\n", 3 }, /* indented: it goes on, as inih has it */
 	};
 	char line[32];
 
@@ -70,6 +73,14 @@ static void test_config(void **state)
 	assert_string_equal(config.rules[0].terms.limit, "1GiB");
 	assert_string_equal(config.rules[0].terms.compute, "25%");
 	assert_string_equal(config.rules[2].terms.slice, "train");
+	/* longer than inih keeps */
+	assert_int_equal(load("[container " LONG_ID "]\nmemory = 1GiB\n[container " LONG_ID
+			      "2]\nmemory = 2GiB\n",
+			      NULL),
+			 0);
+	assert_int_equal(config.rule_count, 2);
+	assert_string_equal(config.rules[0].glob, LONG_ID);
+	assert_string_equal(config.rules[1].glob, LONG_ID "2");
 }
 
 static const char policy[] =
