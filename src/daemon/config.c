@@ -82,8 +82,13 @@ static struct daemon_rule *find_rule(struct daemon_config *c, const char *sectio
 	if (strncmp(section, "container ", 10) == 0) {
 		if (!set_text(fresh.glob, sizeof(fresh.glob), section + 10))
 			return NULL;
+	} else if (strncmp(section, "pod ", 4) == 0) {
+		fresh.kind = RULE_POD;
+		if (!set_text(fresh.glob, sizeof(fresh.glob), section + 4) || !strchr(fresh.glob, '/'))
+			return NULL;
+		c->has_pods = true;
 	} else if (strncmp(section, "user ", 5) == 0) {
-		fresh.is_user = true;
+		fresh.kind = RULE_USER;
 		fresh.uid = (uid_t)strtoul(section + 5, &end, 10);
 		if (end == section + 5 || *end)
 			return NULL;
@@ -91,7 +96,7 @@ static struct daemon_rule *find_rule(struct daemon_config *c, const char *sectio
 	} else {
 		return NULL;
 	}
-	if (last && last->is_user == fresh.is_user && last->uid == fresh.uid && strcmp(last->glob, fresh.glob) == 0)
+	if (last && last->kind == fresh.kind && last->uid == fresh.uid && strcmp(last->glob, fresh.glob) == 0)
 		return last;
 	if (c->rule_count == CONFIG_RULES)
 		return NULL;

@@ -63,9 +63,9 @@ cleanup()
 	*) explain >&2 ;;
 	esac
 }
-for folder in /etc /usr/local /var /root; do layer "$folder"; done
+for folder in /etc /usr/local /var; do layer "$folder"; done
 hide_settings
-export NODE=$work/node NVIDIA_TOOLS
+export NODE=$work/node NVIDIA_TOOLS HOME=$work
 export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 for program in src/cli/fracgpu src/daemon/fracgpud src/runtime/fracgpu-runtime; do
 	ln -sf "$build/$program" /usr/local/bin/
@@ -106,7 +106,8 @@ start_node
 # The commands of the page, in order.
 page() # NUMBER
 {
-	awk -v wanted="$1" '/^ *```sh$/ { inside = ++n == wanted; next } /^ *```$/ { inside = 0 } inside' "$page" >"$work/step"
+	awk -v wanted="$1" '/^ *```sh$/ { inside = ++n == wanted; match($0, / */); indent = RLENGTH; next }
+		/^ *```$/ { inside = 0 } inside { print substr($0, indent + 1) }' "$page" >"$work/step"
 	[ -s "$work/step" ] || fail "the page has no step $1"
 	[ -n "$NVIDIA_TOOLS" ] || sed -i '/nvidia-smi/d' "$work/step"
 	(cd "$here/../.." && sh -eux "$work/step") >"$work/out" 2>&1 || fail "step $1 of the page fails"
@@ -130,7 +131,8 @@ hold()
 	pod=$1 mib=$2 status=$3 total=$4
 	shift 4
 	[ $# -gt 0 ] || set -- /bin/hold
-	kubectl exec "$pod" -- "$@" "$mib" >"$work/out" 2>&1 </dev/null || fail "$pod: '$*' does not run"
+	# shellcheck disable=SC2086 # a name, and perhaps its namespace
+	kubectl exec $pod -- "$@" "$mib" >"$work/out" 2>&1 </dev/null || fail "$pod: '$*' does not run"
 	is_hold "$pod: $*" "$mib" "$status" "$total"
 }
 
@@ -231,17 +233,18 @@ variable() # NAME VALUE
 	printf ', {"name": "%s", "value": "%s"}' "$1" "$2"
 }
 
-kubectl create namespace team >"$work/out" 2>&1
+kubectl create namespace team-a >"$work/out" 2>&1
 {
 	any_pod greedy '"fracgpu.io/memory": "80GiB"' ""
 	any_pod greedy-env "" "$(variable FRACGPU_MEMORY 80GiB)"
 	any_pod environment '"fracgpu.io/memory": "4GiB"' "$(variable NVIDIA_GPU_MEMORY_LIMIT 512)"
 	any_pod hami "" "$(variable CUDA_DEVICE_MEMORY_LIMIT 1g)$(variable CUDA_DEVICE_SM_LIMIT 30)"
 	any_pod kai '"gpu-memory": "300"' "" ', "hostPID": true'
-	any_pod silent "" "" ', "securityContext": {"runAsUser": 1234, "seccompProfile": {"type": "Unconfined"}}' team
+	any_pod given '"fracgpu.io/memory": "8GiB"' "$(variable FRACGPU_MEMORY 6GiB)" \
+		', "securityContext": {"runAsUser": 1234, "seccompProfile": {"type": "Unconfined"}}' team-a
 } | kubectl apply -f - >"$work/out" 2>&1 || fail "the pods are not taken"
 ready greedy greedy-env environment hami kai
-kubectl wait -n team --for=condition=Ready pod/silent >"$work/out" 2>&1 || fail "not ready: silent"
+kubectl wait -n team-a --for=condition=Ready pod/given >"$work/out" 2>&1 || fail "not ready: given"
 hold greedy 8192 0 8192
 hold greedy 8193 81 8192
 hold greedy-env 8193 81 8192
@@ -251,13 +254,16 @@ hold hami 1025 81 1024
 hold kai 300 0 300
 hold kai 301 81 300
 hold kai 301 81 300 /bin/hold-static
+hold "given -n team-a" 2048 0 2048
+hold "given -n team-a" 2049 81 2048
+hold "given -n team-a" 2049 81 2048 /bin/hold-static
 metric() # PATTERN VALUE
 {
 	curl -s http://127.0.0.1:9401/metrics >"$work/out"
 	says "^$1 $2\$"
 }
 metric 'fracgpu_slice_compute_limit_ratio{.*pod="hami",namespace="default"}' '0[.]30*'
-metric 'fracgpu_slice_memory_limit_bytes{.*pod="silent",namespace="team",.*}' 8589934592
+metric 'fracgpu_slice_memory_limit_bytes{.*pod="given",namespace="team-a",.*}' 2147483648
 
 # fracgpud away: what runs keeps what it has, what asks for a GPU does not start, by kubectl exec neither, and all else does
 keep kai 200

@@ -26,7 +26,7 @@ hide_settings()
 
 place_settings()
 {
-	mkdir -p /etc/containerd /etc/cni/net.d /etc/kubernetes /root/.kube "$work/node"
+	mkdir -p /etc/containerd /etc/cni/net.d /etc/kubernetes "$work/node"
 	cat >/etc/cni/net.d/10-pods.conflist <<'TEXT'
 {"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "pods0",
 	"ipam": {"type": "host-local", "subnet": "10.99.1.0/24"}}]}
@@ -50,7 +50,7 @@ version = 2
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]
         BinaryName = "/usr/local/bin/nvidia-container-runtime"
 TEXT
-	cat >/root/.kube/config <<'TEXT'
+	cat >/etc/kubernetes/admin.conf <<'TEXT'
 apiVersion: v1
 kind: Config
 clusters: [{name: test, cluster: {server: "https://127.0.0.1:6443", insecure-skip-tls-verify: true}}]
@@ -86,7 +86,7 @@ start() # NAME PROGRAM ARGUMENTS...
 
 start_control_plane()
 {
-	export HOME=/root
+	export KUBECONFIG=/etc/kubernetes/admin.conf
 	ip link set lo up
 	# kubelet wants an address of the node's that is no loopback one
 	ip address add 10.99.0.1/32 dev lo
@@ -104,10 +104,10 @@ start_control_plane()
 start_node()
 {
 	eventually kubectl get --raw /readyz
-	start scheduler "$kubernetes/bin/kube-scheduler" --kubeconfig /root/.kube/config --leader-elect=false
-	start controllers "$kubernetes/bin/kube-controller-manager" --kubeconfig /root/.kube/config --leader-elect=false \
+	start scheduler "$kubernetes/bin/kube-scheduler" --kubeconfig /etc/kubernetes/admin.conf --leader-elect=false
+	start controllers "$kubernetes/bin/kube-controller-manager" --kubeconfig /etc/kubernetes/admin.conf --leader-elect=false \
 		--controllers 'nodelifecycle,podgc,garbagecollector'
-	start kubelet "$kubernetes/bin/kubelet" --config /etc/kubernetes/kubelet.yaml --kubeconfig /root/.kube/config \
+	start kubelet "$kubernetes/bin/kubelet" --config /etc/kubernetes/kubelet.yaml --kubeconfig /etc/kubernetes/admin.conf \
 		--container-runtime remote --container-runtime-endpoint unix:///run/containerd/containerd.sock \
 		--hostname-override node --node-ip 10.99.0.1
 	eventually kubectl get node node
