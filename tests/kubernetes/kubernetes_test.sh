@@ -6,6 +6,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 build=$1 guest=$2 static_guest=$3 kubernetes=$4 NVIDIA_TOOLS=$5
 page=$here/../../docs/howto-kubernetes.md
+pod_file=$here/../../integrations/kubernetes/pod.yaml
 
 # The outer half: namespaces, and an end to all that was in them, also on a signal.
 if [ -z "${INSIDE:-}" ]; then
@@ -103,6 +104,12 @@ start_node
 
 # ---- what pods get
 
+# At containerd: else it tries a pod again only seconds later.
+kubelet_is_back()
+{
+	eventually kubectl get --raw /api/v1/nodes/node/proxy/stats/summary
+}
+
 # The commands of the page, in order.
 page() # NUMBER
 {
@@ -111,6 +118,11 @@ page() # NUMBER
 	[ -s "$work/step" ] || fail "the page has no step $1"
 	[ -n "$NVIDIA_TOOLS" ] || sed -i '/nvidia-smi/d' "$work/step"
 	(cd "$here/../.." && sh -eux "$work/step") >"$work/out" 2>&1 || fail "step $1 of the page fails"
+}
+
+apply()
+{
+	kubectl apply -f - >"$work/out" 2>&1 || fail "the pods are not taken"
 }
 
 says() # TEXT
@@ -174,12 +186,10 @@ page_shows 1 8192
 page_shows 2 8192
 
 # a second pod of the image; one that leaves the entrypoint out; a user without rights
-sed 's/name: train$/name: second/' "$here/../../integrations/kubernetes/pod.yaml" | kubectl apply -f - >"$work/out" 2>&1
-sed 's/name: train$/name: skips/; s/args:/command:/' "$here/../../integrations/kubernetes/pod.yaml" |
-	kubectl apply -f - >"$work/out" 2>&1
+sed 's/name: train$/name: second/' "$pod_file" | apply
+sed 's/name: train$/name: skips/; s/args:/command:/' "$pod_file" | apply
 sed 's/name: train$/name: user/; s/^  restartPolicy/  securityContext: {runAsUser: 1234, seccompProfile: {type: RuntimeDefault}}\n&/
-	s/^      args/      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}\n&/' \
-	"$here/../../integrations/kubernetes/pod.yaml" | kubectl apply -f - >"$work/out" 2>&1
+	s/^      args/      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}\n&/' "$pod_file" | apply
 ready second skips user
 for pod in train train-hostpid user; do
 	hold "$pod" 8192 0 8192
@@ -203,8 +213,7 @@ eventually uses 0
 
 page 3
 page 4
-# kubelet is back at containerd: it would try the pod again only seconds later
-eventually kubectl get --raw /api/v1/nodes/node/proxy/stats/summary
+kubelet_is_back
 page_shows 5 4096
 page 6
 says 'fracgpu_slice_memory_limit_bytes{.*container="work",pod="any-image",namespace="default",.*} 4294967296$'
@@ -242,7 +251,7 @@ kubectl create namespace team-a >"$work/out" 2>&1
 	any_pod kai '"gpu-memory": "300"' "" ', "hostPID": true'
 	any_pod given '"fracgpu.io/memory": "8GiB"' "$(variable FRACGPU_MEMORY 6GiB)" \
 		', "securityContext": {"runAsUser": 1234, "seccompProfile": {"type": "Unconfined"}}' team-a
-} | kubectl apply -f - >"$work/out" 2>&1 || fail "the pods are not taken"
+} | apply
 ready greedy greedy-env environment hami kai
 kubectl wait -n team-a --for=condition=Ready pod/given >"$work/out" 2>&1 || fail "not ready: given"
 hold greedy 8192 0 8192
@@ -271,7 +280,7 @@ systemctl stop fracgpud
 {
 	any_pod late "" ""
 	any_pod no-gpu "" "" | sed 's/"value": "all"/"value": "void"/'
-} | kubectl apply -f - >"$work/out" 2>&1
+} | apply
 ! kubectl exec kai -- /bin/hold-static 1 >"$work/out" 2>&1 </dev/null || fail "exec starts without fracgpud"
 ready no-gpu
 is_phase() # POD PHASE
@@ -283,6 +292,26 @@ systemctl start fracgpud
 uses 200
 hold kai 101 81 300
 hold kai 100 0 300
+
+# no way around: NVIDIA's class is limited too, and an image that limits itself is limited twice
+page 7
+kubelet_is_back
+{
+	cat "$pod_file"
+	echo "---"
+	sed 's/^  name: train$/&\n  namespace: team-a/' "$pod_file"
+} | apply
+any_pod around '"fracgpu.io/memory": "1GiB"' "$(variable FRACGPU_MEMORY 80GiB)" | sed 's/"fracgpu",/"nvidia",/' | apply
+ready around train
+kubectl wait -n team-a --for=condition=Ready pod/train >"$work/out" 2>&1 || fail "not ready: train of team-a"
+hold around 8192 0 8192
+hold around 8193 81 8192 /bin/hold-static
+hold train 8192 0 8192
+hold train 8193 81 8192
+hold train 8193 81 8192 /bin/hold-static
+! kubectl exec -n team-a train -- /bin/hold 1 >"$work/out" 2>&1 </dev/null || fail "a limit above the one given"
+kubectl logs -n team-a train >"$work/out" 2>&1
+says "no GPU for this container"
 
 # what a pod held is free, and its slice gone, when it is deleted
 slices()
