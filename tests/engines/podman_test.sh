@@ -91,6 +91,7 @@ if "$fracgpu" cdi generate --spec 0.5.0 --memory 1GiB,3GiB --compute 25% --outpu
 	mkdir -p /run/cdi && cp "$work/cdi.json" /run/cdi/fracgpu.json &&
 	podman_with crun create --name probe --device fracgpu.io/gpu=0:1GiB "$image" true >"$work/out" 2>&1; then
 	hold "$door" device 3073 81 3072 --device fracgpu.io/gpu=0:3GiB:25 -e FRACGPU_MEMORY=7GiB
+	hold "$door" "device of all GPUs" 3073 81 3072 --device fracgpu.io/gpu=3GiB
 	hold crun "device and profile" 1025 81 1024 --device fracgpu.io/gpu=0:1GiB --security-opt "seccomp=$work/plain.json"
 	! podman_with crun run --rm --network none --device fracgpu.io/gpu=0:1GiB "$image" true >"$work/out" 2>&1 ||
 		fail "a container with a device and no limit starts"

@@ -174,10 +174,9 @@ uses() # MIB
 	[ "$(used_mib)" -eq "$1" ]
 }
 
-ready() # POD...
+ready() # pod/NAME... [-n NAMESPACE]
 {
-	for pod in "$@"; do set -- "$@" "pod/$pod" && shift; done
-	kubectl wait --for=condition=Ready --timeout=60s "$@" >"$work/out" 2>&1 || fail "not ready: $*"
+	kubectl wait --for=condition=Ready --timeout=2m "$@" >"$work/out" 2>&1 || fail "not ready: $*"
 }
 
 page_shows 1 8192
@@ -190,7 +189,7 @@ sed 's/name: train$/name: second/' "$pod_file" | apply
 sed 's/name: train$/name: skips/; s/args:/command:/' "$pod_file" | apply
 sed 's/name: train$/name: user/; s/^  restartPolicy/  securityContext: {runAsUser: 1234, seccompProfile: {type: RuntimeDefault}}\n&/
 	s/^      args/      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}\n&/' "$pod_file" | apply
-ready second skips user
+ready pod/second pod/skips pod/user
 for pod in train train-hostpid user; do
 	hold "$pod" 8192 0 8192
 	hold "$pod" 8193 81 8192
@@ -252,8 +251,8 @@ kubectl create namespace team-a >"$work/out" 2>&1
 	any_pod given '"fracgpu.io/memory": "8GiB"' "$(variable FRACGPU_MEMORY 6GiB)" \
 		', "securityContext": {"runAsUser": 1234, "seccompProfile": {"type": "Unconfined"}}' team-a
 } | apply
-ready greedy greedy-env environment hami kai
-kubectl wait -n team-a --for=condition=Ready pod/given >"$work/out" 2>&1 || fail "not ready: given"
+ready pod/greedy pod/greedy-env pod/environment pod/hami pod/kai
+ready -n team-a pod/given
 hold greedy 8192 0 8192
 hold greedy 8193 81 8192
 hold greedy-env 8193 81 8192
@@ -268,11 +267,10 @@ hold "given -n team-a" 2049 81 2048
 hold "given -n team-a" 2049 81 2048 /bin/hold-static
 metric() # PATTERN VALUE
 {
-	curl -s http://127.0.0.1:9401/metrics >"$work/out"
-	says "^$1 $2\$"
+	curl -s http://127.0.0.1:9401/metrics | grep -q "^$1 $2\$"
 }
-metric 'fracgpu_slice_compute_limit_ratio{.*pod="hami",namespace="default"}' '0[.]30*'
-metric 'fracgpu_slice_memory_limit_bytes{.*pod="given",namespace="team-a",.*}' 2147483648
+eventually metric 'fracgpu_slice_compute_limit_ratio{.*pod="hami",namespace="default"}' '0[.]30*'
+eventually metric 'fracgpu_slice_memory_limit_bytes{.*pod="given",namespace="team-a",.*}' 2147483648
 
 # fracgpud away: what runs keeps what it has, what asks for a GPU does not start, by kubectl exec neither, and all else does
 keep kai 200
@@ -282,7 +280,7 @@ systemctl stop fracgpud
 	any_pod no-gpu "" "" | sed 's/"value": "all"/"value": "void"/'
 } | apply
 ! kubectl exec kai -- /bin/hold-static 1 >"$work/out" 2>&1 </dev/null || fail "exec starts without fracgpud"
-ready no-gpu
+ready pod/no-gpu
 is_phase() # POD PHASE
 {
 	[ "$(kubectl get pod "$1" -o 'jsonpath={.status.phase}')" = "$2" ]
@@ -302,8 +300,8 @@ kubelet_is_back
 	sed 's/^  name: train$/&\n  namespace: team-a/' "$pod_file"
 } | apply
 any_pod around '"fracgpu.io/memory": "1GiB"' "$(variable FRACGPU_MEMORY 80GiB)" | sed 's/"fracgpu",/"nvidia",/' | apply
-ready around train
-kubectl wait -n team-a --for=condition=Ready pod/train >"$work/out" 2>&1 || fail "not ready: train of team-a"
+ready pod/around pod/train
+ready -n team-a pod/train
 hold around 8192 0 8192
 hold around 8193 81 8192 /bin/hold-static
 hold train 8192 0 8192
