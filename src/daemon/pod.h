@@ -4,6 +4,7 @@
 #define FG_DAEMON_POD_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 struct pod {
 	const char *space, *name; /* of the pod; "": not known */
@@ -17,5 +18,12 @@ struct pod {
  *
  * Returns 0, or -EINVAL when there are names of both. */
 int pod_find(const json_t *annotations, struct pod *ret_pod);
+
+/* Whether a file is what kubelet shows as a container's last words: PLACE/POD/containers/CONTAINER/FILE, where root alone
+ * makes files. A pod's author may mount other files under the same name. */
+bool pod_is_last_words(const char *path, const char *place);
+
+/* Write why a container does not start where kubelet shows it (`kubectl describe pod`), if its bundle is that of a pod. */
+void pod_tell(const char *bundle, const char *why);
 
 #endif

@@ -272,6 +272,26 @@ metric() # PATTERN VALUE
 eventually metric 'fracgpu_slice_compute_limit_ratio{.*pod="hami",namespace="default"}' '0[.]30*'
 eventually metric 'fracgpu_slice_memory_limit_bytes{.*pod="given",namespace="team-a",.*}' 2147483648
 
+# who gets no GPU does not start, and is told why
+{
+	any_pod beyond "" "" "" team-b
+	any_pod wrong "" "$(variable FRACGPU_MEMORY lots)"
+} >"$work/pods.json"
+printf '[pod team-b/*]\nmemory = 130GiB\n' >>/etc/fracgpu/fracgpud.conf
+systemctl reload fracgpud
+kubectl create namespace team-b >"$work/out" 2>&1
+apply <"$work/pods.json"
+# the runtime may have words of its own before
+last_words() # WORDS POD [-n NAMESPACE]
+{
+	words=$1
+	shift
+	kubectl get pod "$@" -o 'jsonpath={.status.phase} {.status.containerStatuses[0].state.terminated.message}' |
+		grep -q "^Failed .*fracgpu: .*$words"
+}
+eventually last_words "it would get 130 GiB" beyond -n team-b
+eventually last_words "'lots' is not a size" wrong
+
 # fracgpud away: what runs keeps what it has, what asks for a GPU does not start, by kubectl exec neither, and all else does
 keep kai 200
 systemctl stop fracgpud

@@ -120,8 +120,8 @@ TEXT
 # For whoever reads why a test failed.
 explain()
 {
-	kubectl get pods -o wide
-	kubectl get events --sort-by=.metadata.creationTimestamp -o custom-columns=O:.involvedObject.name,R:.reason,M:.message |
+	kubectl get pods -A -o wide
+	kubectl get events -A --sort-by=.metadata.creationTimestamp -o custom-columns=O:.involvedObject.name,R:.reason,M:.message |
 		tail -n 30
 	for log in "$work"/node/*.log; do
 		echo "== $(basename "$log")"

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "daemon/members.h"
+#include "daemon/pod.h"
 
 #define LONG_ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -207,6 +208,38 @@ static void test_pods(void **state)
 	}
 }
 
+/* Only where kubelet alone makes files: whatever else a pod mounts there is not written to. */
+static void test_last_words(void **state)
+{
+	static const struct {
+		const char *path;
+		bool is_kubelets;
+	} cases[] = {
+		{ "/pods/1234/containers/work/0a1b2c3d", true },
+		{ "/pods/1234/containers/work/", false },
+		{ "/pods/1234/containers/work", false },
+		{ "/pods/1234/containers//x", false },
+		{ "/pods//containers/work/x", false },
+		{ "/pods/1234/containers/work/x/y", false },
+		{ "/pods/1234/containers/../x", false },
+		{ "/pods/../containers/work/x", false },
+		{ "/pods/1234/containers/work/..", false },
+		{ "/pods/1234/volumes/v/pods/5/containers/work/x", false },
+		{ "/pods/1234/containersx/work/x", false },
+		{ "/pods1234/containers/work/x", false },
+		{ "/etc/shadow", false },
+		{ "/pods", false },
+		{ "", false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (pod_is_last_words(cases[i].path, "/pods") != cases[i].is_kubelets)
+			fail_msg("%s", cases[i].path);
+	}
+	pod_tell("", "nothing to be done");
+	pod_tell("/no/such/bundle", "nothing to be done");
+}
+
 static void test_handoff(void **state)
 {
 	static const struct {
@@ -280,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_decide),
 		cmocka_unit_test(test_pods),
+		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_handoff),
 		cmocka_unit_test(test_members),
 	};
