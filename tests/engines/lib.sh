@@ -72,6 +72,16 @@ make_image() # FILE
 	tar -C "$work/image" -cf "$1" .
 }
 
+# Into that image's folder: what a dynamic program needs, and more names for busybox.
+add_libraries() # PROGRAM
+{
+	for name in chmod mkdir cat env; do ln -sf busybox "$work/image/bin/$name"; done
+	for file in $(ldd "$1" | grep -o '/[^ ]*'); do
+		mkdir -p "$work/image$(dirname "$file")"
+		cp -L "$file" "$work/image$file"
+	done
+}
+
 # Arguments that show a container the simulator's files, which are no device nodes.
 # shellcheck disable=SC2034
 gpu_files="-v /dev/nvidiactl:/dev/nvidiactl -v /dev/nvidia0:/dev/nvidia0 -v /dev/nvidia-uvm:/dev/nvidia-uvm"

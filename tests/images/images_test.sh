@@ -26,13 +26,7 @@ make_image "$work/image.tar"
 podman_with crun import "$work/image.tar" localhost/no-glibc:latest >"$work/out" 2>&1 ||
 	skip "podman imports no image here: $(tail -n 1 "$work/out")"
 [ -z "${IMAGES_BASE:-}" ] || { rm -rf "$work/image" && cp -a "$IMAGES_BASE" "$work/image" && cp "$guest" "$work/image/bin/hold"; }
-if [ -z "${IMAGES_BASE:-}" ]; then
-	for name in chmod mkdir cat env; do ln -sf busybox "$work/image/bin/$name"; done
-	for file in $(ldd "$guest" | grep -o '/[^ ]*'); do
-		mkdir -p "$work/image$(dirname "$file")"
-		cp -L "$file" "$work/image$file"
-	done
-fi
+[ -n "${IMAGES_BASE:-}" ] || add_libraries "$guest"
 tar -C "$work/image" -cf "$work/image.tar" .
 podman_with crun import "$work/image.tar" "$image" >"$work/out" 2>&1 || skip "podman imports no image here: $(tail -n 1 "$work/out")"
 run_with crun true >"$work/out" 2>&1 || skip "podman runs no container here: $(tail -n 1 "$work/out")"
