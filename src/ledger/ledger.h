@@ -24,7 +24,7 @@
 #include "policy/limit.h"
 
 enum {
-	LEDGER_VERSION = 3,
+	LEDGER_VERSION = 4,
 	LEDGER_SLOTS = 1024,
 	LEDGER_NAME = 64,
 	LEDGER_OFD_BYTE = 0x10000,	/* byte ranges that are locked, beyond any data use */

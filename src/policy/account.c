@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "base/sum.h"
+#include "policy/range_index.h"
 
 enum {
 	HASH_BUCKETS = sizeof(((struct account *)0)->hash) / sizeof(uint32_t),
@@ -74,12 +75,14 @@ static void chain(struct account *a, struct hold *h, uint32_t kind)
 
 	h->next = *bucket;
 	*bucket = (uint32_t)(h - a->holds) + 1;
+	range_index_add(a, h, kind);
 }
 
-static void unchain(struct account *a, const struct hold *h, uint32_t kind)
+static void unchain(struct account *a, struct hold *h, uint32_t kind)
 {
 	uint32_t wanted = (uint32_t)(h - a->holds) + 1;
 
+	range_index_remove(a, h, kind);
 	for (uint32_t *link = bucket_of_hold(a, h, kind); *link; link = &a->holds[*link - 1].next) {
 		if (*link == wanted) {
 			*link = h->next;
@@ -196,6 +199,7 @@ void account_repair(struct account *a)
 		a->charge_high = ACCOUNT_CHARGES;
 	for (uint32_t i = 0; i < HASH_BUCKETS; i++)
 		a->hash[i] = 0;
+	a->range_root = 0;
 	a->hold_count = 0;
 	a->managed_count = 0;
 	a->hold_free = 0;
@@ -482,29 +486,25 @@ static void unmap_hold(struct account *a, struct hold *h, uint64_t start, uint64
 
 void account_unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length)
 {
-	struct hold *h = account_find_range(a, kind, owner, address);
-	uint32_t high = a->hold_high;	/* a cut adds holds outside the range */
-	uint64_t end;
+	struct hold *h;
+	uint64_t end, h_end;
 
 	if (!length || (kind == HOLD_MANAGED && !a->managed_count))
 		return;
 	if (!sum_u64(address, length, &end))
 		end = UINT64_MAX;
-	/* Ranges of one owner do not overlap: the usual case needs no scan. */
-	if (h && h->length == length) {
-		drop_one(a, h);
-		return;
-	}
-	for (uint32_t i = 0; i < high; i++) {
-		uint64_t unused;
-
-		h = &a->holds[i];
-		if (h->kind != kind || h->owner != owner)
-			continue;
-		if (sum_u64(h->address, h->length, &unused))
+	for (uint64_t at = address; at < end; at = h_end) {
+		h = range_index_from(a, kind, owner, at);
+		if (!h || h->address >= end)
+			return;
+		if (sum_u64(h->address, h->length, &h_end)) {
 			unmap_hold(a, h, address, end);
-		else if (h->address >= address && h->address < end)
+		} else {
+			h_end = UINT64_MAX;
 			drop_one(a, h);
+		}
+		if (h_end <= at)	/* empty: no range of a program's */
+			h_end = at + 1;
 	}
 }
 
