@@ -313,17 +313,21 @@ struct answer rm_call_alloc(struct op *op)
 struct answer rm_call_free(struct op *op)
 {
 	uint8_t argument[FREE_SIZE];
+	uint64_t before = op_now(op);
+	uint32_t client, object;
 	struct hold seen;
 	int value;
 
 	if (!op_read(op, op->call->argument, argument, sizeof(argument)))
 		return op_answer(-EFAULT);
-	/* Freeing what we do not know gives nothing back: let it run as it is. */
-	if (!op_lookup(op, get_u32(argument, FREE_ROOT), get_u32(argument, FREE_OBJECT), &seen))
+	client = get_u32(argument, FREE_ROOT);
+	object = get_u32(argument, FREE_OBJECT);
+	/* Freeing what we do not know gives nothing back: where we are not the caller, let it run as it is. */
+	if (!op->port->original && !op_lookup(op, client, object, &seen))
 		return op_original(op);
 	value = op->port->real(op->port, op->call->request, argument);
 	if (value >= 0 && get_u32(argument, FREE_STATUS) == NV_OK)
-		op_drop(op, &seen);
+		op_drop(op, client, object, before);
 	return op_reply(op, value, argument, sizeof(argument), 0, NULL, 0);
 }
 
@@ -390,12 +394,12 @@ static struct answer heap_alloc(struct op *op, uint8_t *argument)
 
 static struct answer heap_free(struct op *op, uint8_t *argument)
 {
-	struct hold seen;
-	bool known = op_lookup(op, get_u32(argument, HEAP_ROOT), get_u32(argument, HEAP_MEMORY), &seen);
+	uint64_t before = op_now(op);
+	uint32_t client = get_u32(argument, HEAP_ROOT), memory = get_u32(argument, HEAP_MEMORY);
 	int value = op->port->real(op->port, op->call->request, argument);
 
-	if (known && value >= 0 && get_u32(argument, HEAP_STATUS) == NV_OK)
-		op_drop(op, &seen);
+	if (value >= 0 && get_u32(argument, HEAP_STATUS) == NV_OK)
+		op_drop(op, client, memory, before);
 	return op_reply(op, value, argument, HEAP_SIZE, 0, NULL, 0);
 }
 

@@ -8,9 +8,6 @@
 #include "base/sum.h"
 #include "engine/internal.h"
 
-/* Pins live among the ranges of an owner, at addresses no program can have. */
-static const uint64_t pin_base = UINT64_C(1) << 63;
-
 int engine_init(struct engine *e, const char *driver_version, struct ledger_handle *ledger)
 {
 	struct abi_version version;
@@ -76,13 +73,27 @@ struct answer op_refuse_call(struct op *op, int error, enum ledger_event event)
 	return op_answer(error);
 }
 
+/* Under the lock; read without it by op_now(). */
+static uint64_t next_serial(struct op *op)
+{
+	uint64_t serial = op->account->serial + 1;
+
+	__atomic_store_n(&op->account->serial, serial, __ATOMIC_RELEASE);
+	return serial;
+}
+
+uint64_t op_now(const struct op *op)
+{
+	return __atomic_load_n(&op->account->serial, __ATOMIC_ACQUIRE);
+}
+
 /* Give a charge its pin. Under the lock. */
 static int pin(struct op *op, uint32_t charge, struct booking *ret_booking)
 {
 	struct hold hold = { .kind = HOLD_MAPPING, .owner = op->call->owner, .charge = charge };
 	int r;
 
-	hold.address = pin_base | ++op->account->serial;
+	hold.address = PIN_BASE | next_serial(op);
 	r = account_hold(op->account, &hold);
 	if (r < 0)
 		return r;
@@ -166,7 +177,7 @@ static void fill_owner(struct op *op, struct hold *hold)
 		.owner = op->call->owner,
 		.client = hold->client,
 		.handle = hold->client,
-		.address = ++op->account->serial,
+		.address = next_serial(op),
 	};
 	account_hold(op->account, &made);
 }
@@ -175,11 +186,20 @@ int op_add(struct op *op, struct hold *hold)
 {
 	if (hold->kind <= HOLD_CHANNEL) {
 		fill_owner(op, hold);
-		hold->address = ++op->account->serial;
+		hold->address = next_serial(op);
 	} else {
 		hold->owner = op->call->owner;
+		hold->born = (uint32_t)next_serial(op);
 	}
 	return account_hold(op->account, hold);
+}
+
+/* Whether the handle was given to another object while the driver made ours: which of the two is there cannot be told. */
+static bool is_overtaken(struct op *op, const struct hold *hold, uint64_t before)
+{
+	const struct hold *other = hold->kind <= HOLD_CHANNEL ? account_find(op->account, hold->client, hold->handle) : NULL;
+
+	return other && other->address > before;
 }
 
 void op_settle(struct op *op, struct booking *booking, struct hold *hold, uint64_t bytes)
@@ -191,8 +211,8 @@ void op_settle(struct op *op, struct booking *booking, struct hold *hold, uint64
 	if (bytes)
 		account_settle(op->account, booking->charge, bytes);
 	hold->charge = booking->charge;
-	/* With the table full the pin stays in its place: the bytes remain booked until the caller ends. */
-	if (op_add(op, hold) == 0)
+	/* Else the pin stays in its place: the bytes remain booked until the caller ends. */
+	if (!is_overtaken(op, hold, booking_time(booking)) && op_add(op, hold) == 0)
 		op_unpin(op, booking);
 	ledger_unlock(ledger, &saved);
 	booking->charge = 0;
@@ -235,16 +255,16 @@ bool op_lookup(struct op *op, uint32_t client, uint32_t handle, struct hold *ret
 	return hold;
 }
 
-void op_drop(struct op *op, const struct hold *seen)
+void op_drop(struct op *op, uint32_t client, uint32_t handle, uint64_t before)
 {
 	struct ledger_handle *ledger = op->engine->ledger;
 	const struct hold *hold;
 	sigset_t saved;
 
 	ledger_lock(ledger, &saved);
-	hold = account_find(op->account, seen->client, seen->handle);
-	if (hold && hold->address == seen->address)
-		account_drop(op->account, seen->client, seen->handle);
+	hold = account_find(op->account, client, handle);
+	if (hold && hold->address <= before)
+		account_drop(op->account, client, handle);
 	ledger_unlock(ledger, &saved);
 }
 

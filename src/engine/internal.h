@@ -21,12 +21,21 @@ struct answer {
 	int value;
 };
 
+/* Pins live among the ranges of an owner, at addresses no program can have. */
+#define PIN_BASE (UINT64_C(1) << 63)
+
 /* Memory on its way to a hold. Until op_settle() or op_unbook() the charge is kept by a pin that belongs to the
  * caller, so that it goes when the caller dies in the middle of the driver's call. */
 struct booking {
 	uint32_t charge;	/* as in struct hold; 0: nothing booked */
 	uint64_t pin;		/* address of the pin */
 };
+
+/* The serial from before the driver was asked: what has a later one came in between. */
+static inline uint64_t booking_time(const struct booking *booking)
+{
+	return booking->pin & ~PIN_BASE;
+}
 
 static inline struct answer op_answer(int value)
 {
@@ -78,8 +87,10 @@ int op_add(struct op *op, struct hold *hold);
 /* Copy of a known RM object. False when it is not known. */
 bool op_lookup(struct op *op, uint32_t client, uint32_t handle, struct hold *ret_hold);
 
-/* Drop an RM object that the driver freed, unless the handle was given anew since seen was looked up. */
-void op_drop(struct op *op, const struct hold *seen);
+/* Drop an RM object that the driver freed, unless the handle was given anew. before: op_now() from before the driver was
+ * asked; what was booked since is another object, which the driver made later. */
+uint64_t op_now(const struct op *op);
+void op_drop(struct op *op, uint32_t client, uint32_t handle, uint64_t before);
 
 /* The figure to show for one of a GPU's, in bytes. */
 uint64_t op_view(struct op *op, uint16_t gpu, enum view_figure figure, uint64_t driver_bytes);

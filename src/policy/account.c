@@ -484,28 +484,73 @@ static void unmap_hold(struct account *a, struct hold *h, uint64_t start, uint64
 		split_range(a, h, start, end);
 }
 
+bool hold_is_newer(const struct hold *hold, uint64_t before)
+{
+	return (int32_t)(hold->born - (uint32_t)before) > 0;
+}
+
+/* The next range from *at on that meets what ends at end, and *at moved behind it. NULL when there is none. */
+static struct hold *next_range(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t *at, uint64_t end)
+{
+	struct hold *h = *at < end ? range_index_from(a, kind, owner, *at) : NULL;
+	uint64_t h_end;
+
+	if (!h || h->address >= end)
+		return NULL;
+	if (!sum_u64(h->address, h->length, &h_end))
+		h_end = UINT64_MAX;
+	*at = h_end > *at ? h_end : *at + 1;
+	return h;
+}
+
+static uint64_t end_of(uint64_t address, uint64_t length)
+{
+	uint64_t end;
+
+	return sum_u64(address, length, &end) ? end : UINT64_MAX;
+}
+
+/* before NULL: whenever it was booked. */
+static void unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+		  const uint64_t *before)
+{
+	uint64_t end = end_of(address, length), at = address, unused;
+	struct hold *h;
+
+	if (kind == HOLD_MANAGED && !a->managed_count)
+		return;
+	while ((h = next_range(a, kind, owner, &at, end))) {
+		if (before && hold_is_newer(h, *before))
+			continue;
+		if (sum_u64(h->address, h->length, &unused))
+			unmap_hold(a, h, address, end);
+		else
+			drop_one(a, h);
+	}
+}
+
 void account_unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length)
 {
-	struct hold *h;
-	uint64_t end, h_end;
+	unmap(a, kind, owner, address, length, NULL);
+}
 
-	if (!length || (kind == HOLD_MANAGED && !a->managed_count))
-		return;
-	if (!sum_u64(address, length, &end))
-		end = UINT64_MAX;
-	for (uint64_t at = address; at < end; at = h_end) {
-		h = range_index_from(a, kind, owner, at);
-		if (!h || h->address >= end)
-			return;
-		if (sum_u64(h->address, h->length, &h_end)) {
-			unmap_hold(a, h, address, end);
-		} else {
-			h_end = UINT64_MAX;
-			drop_one(a, h);
-		}
-		if (h_end <= at)	/* empty: no range of a program's */
-			h_end = at + 1;
+void account_unmap_before(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+			  uint64_t before)
+{
+	unmap(a, kind, owner, address, length, &before);
+}
+
+bool account_has_newer(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+		       uint64_t before)
+{
+	uint64_t end = end_of(address, length), at = address;
+	const struct hold *h;
+
+	while ((h = next_range(a, kind, owner, &at, end))) {
+		if (hold_is_newer(h, before))
+			return true;
 	}
+	return false;
 }
 
 void account_drop_owner(struct account *a, uint16_t owner)
@@ -530,38 +575,4 @@ void account_drop_orphans(struct account *a)
 		if (h->kind == HOLD_EXPORT && h->owner == ACCOUNT_NO_OWNER)
 			drop_one(a, h);
 	}
-}
-
-uint64_t account_owner_bytes(const struct account *a, uint16_t owner, uint32_t gpu)
-{
-	uint64_t seen[ACCOUNT_CHARGES / 64] = { 0 };
-	uint64_t bytes = 0;
-
-	if (gpu >= ACCOUNT_GPUS)
-		return 0;
-	for (uint32_t i = 0; i < a->hold_high; i++) {
-		const struct hold *h = &a->holds[i];
-		uint32_t entry = h->charge - 1;
-
-		if (h->kind == HOLD_NONE || h->owner != owner || !h->charge || h->charge > ACCOUNT_CHARGES)
-			continue;
-		if (!(a->charges[entry].gpu_mask & 1u << gpu) || seen[entry / 64] & UINT64_C(1) << entry % 64)
-			continue;
-		seen[entry / 64] |= UINT64_C(1) << entry % 64;
-		bytes += a->charges[entry].bytes;
-	}
-	return bytes;
-}
-
-int account_each(struct account *a, enum hold_kind kind, int (*fn)(struct hold *hold, void *arg), void *arg)
-{
-	for (uint32_t i = 0; i < a->hold_high; i++) {
-		if (a->holds[i].kind == kind) {
-			int r = fn(&a->holds[i], arg);
-
-			if (r)
-				return r;
-		}
-	}
-	return 0;
 }

@@ -50,7 +50,10 @@ struct hold {
 	};
 	uint32_t charge;	/* index + 1; 0: keeps no memory */
 	uint32_t next;		/* hash chain, index + 1 (derived) */
-	uint32_t engine;	/* HOLD_CHANNEL, HOLD_GROUP: the driver's engine type */
+	union {
+		uint32_t engine;	/* HOLD_CHANNEL, HOLD_GROUP: the driver's engine type */
+		uint32_t born;		/* HOLD_MAPPING, HOLD_RANGE: low half of the serial when it was booked */
+	};
 	uint64_t address;	/* HOLD_MAPPING, HOLD_MANAGED: start; HOLD_EXPORT: serial */
 	uint64_t length;	/* HOLD_GROUP, HOLD_CHANNEL: enum hold_schedule */
 };
@@ -141,6 +144,17 @@ void account_drop_hold(struct account *a, struct hold *hold);
  * that is cut keeps what is left of it, after a cut in the middle both ends: managed memory the bytes that are left, a
  * mapping all that it maps. */
 void account_unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length);
+
+/* The same, but only of those that were booked up to a serial: what was booked since is not what went. */
+void account_unmap_before(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+			  uint64_t before);
+
+/* Whether a range meets one that was booked after a serial. */
+bool account_has_newer(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+		       uint64_t before);
+
+/* Whether a HOLD_MAPPING or HOLD_RANGE was booked after a serial (of the last two thousand million). */
+bool hold_is_newer(const struct hold *hold, uint64_t before);
 
 /* Drop everything an owner answers for: it is dead. HOLD_EXPORTs go to ACCOUNT_NO_OWNER instead. */
 void account_drop_owner(struct account *a, uint16_t owner);
