@@ -113,16 +113,14 @@ static int count_group(struct hold *hold, void *arg)
 static bool pays_for_group(struct op *op, uint32_t client, uint16_t gpu)
 {
 	enum { GROUPS_FREE = 8 };
-	struct ledger_handle *ledger = op->engine->ledger;
 	struct groups groups = { .owner = op->call->owner, .gpu = gpu };
 	struct hold hold;
-	sigset_t saved;
 
 	if (op_lookup(op, client, client, &hold))
 		groups.owner = hold.owner;
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	account_each(op->account, HOLD_GROUP, count_group, &groups);
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	return groups.count >= GROUPS_FREE;
 }
 

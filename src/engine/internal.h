@@ -13,6 +13,8 @@ struct op {
 	struct port *port;
 	const struct call *call;
 	struct account *account;
+	bool is_quiet;		/* signals are blocked, and signals is what to go back to */
+	sigset_t signals;
 };
 
 /* The result of judging: what engine_ioctl() returns, and the value. */
@@ -41,6 +43,12 @@ static inline struct answer op_answer(int value)
 {
 	return (struct answer){ ENGINE_ANSWER, value };
 }
+
+/* Take and leave the ledger's lock. With the first time signals are blocked until the call is done: two system calls, not two
+ * for each time. So they wait for a driver's call that comes between, which they would do in the driver, too: it sleeps
+ * uninterruptibly (kernel-open/nvidia/os-interface.c, down()), but for the moment of a machine's suspend (nv.c). */
+void op_lock(struct op *op);
+void op_unlock(struct op *op);
 
 /* The caller's own call, as it is. */
 struct answer op_original(struct op *op);

@@ -122,14 +122,11 @@ static uint32_t uuid_gpu(const struct op *op, const uint8_t *uuid)
 /* before: op_now() from before the driver was asked. What another thread mapped there since is not what went. */
 static void drop_mappings(struct op *op, uint32_t gpu, uint64_t base, uint64_t length, uint64_t before)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
-	sigset_t saved;
-
 	if (!op_follows_uvm(op))
 		return;
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	account_unmap_before(op->account, HOLD_MAPPING, op->call->owner, mapping_key(gpu, base), length, before);
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 }
 
 /* The driver mapped it: on each GPU named, one more hold; what was mapped there before is mapped over. Under the lock.
@@ -219,7 +216,6 @@ static struct answer uvm_map_external(struct op *op)
 	struct booking booking;
 	struct hold source;
 	uint32_t before;
-	sigset_t saved;
 	int value;
 
 	if (!op_read(op, op->call->argument, params, size))
@@ -233,11 +229,11 @@ static struct answer uvm_map_external(struct op *op)
 	claim_file(op);
 	value = run_map(op, params);
 	if (booking.charge) {
-		ledger_lock(op->engine->ledger, &saved);
+		op_lock(op);
 		if (value < 0 || get_u32(params, status) != NV_OK ||
 		    hold_mappings(op, params, &booking, source.gpu))
 			op_unpin(op, &booking);
-		ledger_unlock(op->engine->ledger, &saved);
+		op_unlock(op);
 	}
 	return uvm_reply(op, value, params, status, before);
 }
@@ -260,15 +256,13 @@ static void drop_range_on(struct op *op, uint32_t gpu, uint64_t base, uint64_t l
 
 static void drop_range(struct op *op, uint64_t base, uint64_t before)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
 	uint64_t length = 0;
 	struct hold *range;
-	sigset_t saved;
 	uint32_t gpu;
 
 	if (!op_follows_uvm(op))
 		return;
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, base);
 	if (range && !hold_is_newer(range, before)) {
 		length = range->length;
@@ -277,7 +271,7 @@ static void drop_range(struct op *op, uint64_t base, uint64_t before)
 	for (gpu = 0; gpu < op->account->gpu_count; gpu++)
 		drop_range_on(op, gpu, base, length, before);
 	drop_range_on(op, KEY_UNKNOWN, base, length, before);
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 }
 
 static struct answer uvm_unmap_external(struct op *op)
