@@ -486,6 +486,16 @@ static struct answer control_by_row(struct op *op, struct control *control, cons
 	}
 }
 
+bool engine_passes_control(const uint8_t argument[CONTROL_SIZE])
+{
+	uint32_t command = get_u32(argument, CONTROL_COMMAND);
+	const struct abi_row *row = abi_control_find(command);
+
+	if (get_u32(argument, CONTROL_FLAGS) || !abi_control_is_allowed(command))
+		return false;
+	return !row || row->effect == ABI_PASS || row->effect == ABI_IMPORT;
+}
+
 struct answer rm_call_control(struct op *op)
 {
 	struct control control;

@@ -328,6 +328,19 @@ enum engine_verdict engine_ioctl(struct engine *e, struct port *port, const stru
 	return answer.verdict;
 }
 
+bool engine_passes(const struct engine *e, uint32_t request)
+{
+	const struct abi_call *ctl = abi_call_find(&e->layout, ABI_DEV_CTL, request);
+	const struct abi_call *gpu = abi_call_find(&e->layout, ABI_DEV_GPU, request);
+	const struct abi_row *uvm = abi_uvm_find(request);
+
+	if (uvm && (uvm->effect != ABI_PASS || uvm_is_followed(uvm->number)))
+		return false;
+	if ((ctl && ctl->effect != ABI_PASS) || (gpu && gpu->effect != ABI_PASS))
+		return false;
+	return uvm || ctl || gpu;
+}
+
 /* Managed memory may come to lie on any GPU of the slice. */
 static uint32_t all_gpus(const struct account *account)
 {

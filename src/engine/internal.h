@@ -118,4 +118,7 @@ struct answer rm_call_alloc_memory(struct op *op);
 struct answer rm_call_control(struct op *op);
 struct answer uvm_call(struct op *op);
 
+/* Whether a UVM request that gives no memory is judged all the same, for where its range lies. */
+bool uvm_is_followed(uint32_t request);
+
 #endif

@@ -168,40 +168,39 @@ static bool hold_mappings(struct op *op, const uint8_t *params, const struct boo
  * clients of that process alone (rmapi/client_resource.c; measured: 0x1b from a supervisor). Where we call from another
  * process, the object is shared with our user for the time of the call. RM_SHARE is refused where the descriptor is not
  * the client's, so nothing is shared then. */
-static void share(struct op *op, const uint8_t *params, bool on)
+static void share(struct op *op, const uint8_t *params, int file, bool on)
 {
 	enum { SIZE = 24, CLIENT = 0, OBJECT = 4, MASK = 12, TYPE = 16, ACTION = 18, USER = 2, REVOKE = 1, COMPOSE = 4, DUP = 1 };
 	const struct abi_layout *layout = &op->engine->layout;
-	uint32_t where = layout->uvm_map_external_client;
 	uint8_t args[SIZE] = { [TYPE] = USER, [ACTION] = on ? COMPOSE : COMPOSE | REVOKE };
-	int file;
 
-	if (!op->port->real_on || !op->port->borrow)
-		return;
-	put_u32(args, CLIENT, get_u32(params, where));
-	put_u32(args, OBJECT, get_u32(params, layout->uvm_map_external_memory));
-	put_u32(args, MASK, DUP);
-	file = op->port->borrow(op->port, (int)get_u32(params, where - 4u));	/* rmCtrlFd */
 	if (file < 0)
 		return;
+	put_u32(args, CLIENT, get_u32(params, layout->uvm_map_external_client));
+	put_u32(args, OBJECT, get_u32(params, layout->uvm_map_external_memory));
+	put_u32(args, MASK, DUP);
 	op->port->real_on(op->port, file, abi_request(NV_ESC_RM_SHARE, SIZE), args);
-	op->port->give_back(op->port, file);
 }
 
 /* Another thread that maps the same object may end its share under our call. */
 static int run_map(struct op *op, uint8_t *params)
 {
 	enum { TRIES = 4 };
-	size_t status = op->engine->layout.uvm_map_external_status;
-	int value = 0;
+	const struct abi_layout *layout = &op->engine->layout;
+	bool shares = op->port->real_on && op->port->borrow;
+	int value = 0, file = -1;
 
+	if (shares)
+		file = op->port->borrow(op->port, (int)get_u32(params, layout->uvm_map_external_client - 4u));	/* rmCtrlFd */
 	for (int i = 0; i < TRIES; i++) {
-		share(op, params, true);
+		share(op, params, file, true);
 		value = op->port->real(op->port, op->call->request, params);
-		share(op, params, false);
-		if (!op->port->real_on || value < 0 || get_u32(params, status) != NV_ERR_INSUFFICIENT_PERMISSIONS)
+		share(op, params, file, false);
+		if (!shares || value < 0 || get_u32(params, layout->uvm_map_external_status) != NV_ERR_INSUFFICIENT_PERMISSIONS)
 			break;
 	}
+	if (file >= 0)
+		op->port->give_back(op->port, file);
 	return value;
 }
 
@@ -335,6 +334,11 @@ static struct answer uvm_new_range(struct op *op, size_t size, size_t status, ui
 		op_note(op, &hold);
 	}
 	return uvm_reply(op, value, params, status, before);
+}
+
+bool uvm_is_followed(uint32_t request)
+{
+	return request == UVM_CREATE_EXTERNAL_RANGE || request == UVM_ALLOC_SEMAPHORE_POOL;
 }
 
 struct answer uvm_call(struct op *op)
