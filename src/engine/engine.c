@@ -334,7 +334,7 @@ bool engine_passes(const struct engine *e, uint32_t request)
 	const struct abi_call *gpu = abi_call_find(&e->layout, ABI_DEV_GPU, request);
 	const struct abi_row *uvm = abi_uvm_find(request);
 
-	if (uvm && (uvm->effect != ABI_PASS || uvm_is_followed(uvm->number)))
+	if (uvm && (uvm->effect != ABI_PASS || uvm_is_followed(&e->layout, uvm->number)))
 		return false;
 	if ((ctl && ctl->effect != ABI_PASS) || (gpu && gpu->effect != ABI_PASS))
 		return false;

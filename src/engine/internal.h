@@ -119,6 +119,6 @@ struct answer rm_call_control(struct op *op);
 struct answer uvm_call(struct op *op);
 
 /* Whether a UVM request that gives no memory is judged all the same, for where its range lies. */
-bool uvm_is_followed(uint32_t request);
+bool uvm_is_followed(const struct abi_layout *layout, uint32_t request);
 
 #endif

@@ -253,9 +253,16 @@ static void drop_range_on(struct op *op, uint32_t gpu, uint64_t base, uint64_t l
 		account_drop_hold(op->account, hold);
 }
 
-static void drop_range(struct op *op, uint64_t base, uint64_t before)
+/* Whether UVM_FREE names the length, and the driver frees nothing but a range of exactly that (uvm_va_range.c, uvm_free(); until
+ * 590.44.01). Then where a range lies need not be noted when it is made. */
+static bool frees_by_length(const struct abi_layout *layout)
 {
-	uint64_t length = 0;
+	return layout->uvm_free_size > UVM_RANGE_LENGTH + sizeof(uint64_t);
+}
+
+/* length 0: not known, unless the range was noted. */
+static void drop_range(struct op *op, uint64_t base, uint64_t length, uint64_t before)
+{
 	struct hold *range;
 	uint32_t gpu;
 
@@ -264,7 +271,7 @@ static void drop_range(struct op *op, uint64_t base, uint64_t before)
 	op_lock(op);
 	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, base);
 	if (range && !hold_is_newer(range, before)) {
-		length = range->length;
+		length = length ? length : range->length;
 		account_drop_hold(op->account, range);
 	}
 	for (gpu = 0; gpu < op->account->gpu_count; gpu++)
@@ -309,11 +316,12 @@ static struct answer uvm_free(struct op *op)
 		return refuse_no_file(op, params, layout->uvm_free_size, status);
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, status) == NV_OK)
-		drop_range(op, get_u64(params, UVM_RANGE_BASE), now);
+		drop_range(op, get_u64(params, UVM_RANGE_BASE),
+			   frees_by_length(layout) ? get_u64(params, UVM_RANGE_LENGTH) : 0, now);
 	return uvm_reply(op, value, params, status, before);
 }
 
-/* External ranges and semaphore pools: remembered by where they lie, since a free names the start alone. */
+/* Semaphore pools, and external ranges where a free names the start alone: remembered by where they lie. */
 static struct answer uvm_new_range(struct op *op, size_t size, size_t status, uint32_t what)
 {
 	uint8_t params[UVM_PARAMS_MAX];
@@ -336,9 +344,9 @@ static struct answer uvm_new_range(struct op *op, size_t size, size_t status, ui
 	return uvm_reply(op, value, params, status, before);
 }
 
-bool uvm_is_followed(uint32_t request)
+bool uvm_is_followed(const struct abi_layout *layout, uint32_t request)
 {
-	return request == UVM_CREATE_EXTERNAL_RANGE || request == UVM_ALLOC_SEMAPHORE_POOL;
+	return request == UVM_ALLOC_SEMAPHORE_POOL || (request == UVM_CREATE_EXTERNAL_RANGE && !frees_by_length(layout));
 }
 
 struct answer uvm_call(struct op *op)
@@ -350,15 +358,10 @@ struct answer uvm_call(struct op *op)
 		return op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
 	if (op->call->device != ABI_DEV_UVM)
 		return row->effect == ABI_PASS ? op_original(op) : op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
-	switch (row->number) {
-	case UVM_CREATE_EXTERNAL_RANGE:
+	if (row->number == UVM_ALLOC_SEMAPHORE_POOL)
+		return uvm_new_range(op, layout->uvm_semaphore_pool_size, layout->uvm_semaphore_pool_size - 8u, RANGE_POOL);
+	if (uvm_is_followed(layout, row->number))
 		return uvm_new_range(op, 24, 16, RANGE_EXTERNAL);
-	case UVM_ALLOC_SEMAPHORE_POOL:
-		return uvm_new_range(op, layout->uvm_semaphore_pool_size, layout->uvm_semaphore_pool_size - 8u,
-				     RANGE_POOL);
-	default:
-		break;
-	}
 	switch ((int)row->effect) {
 	case ABI_PASS:
 		return op_original(op);
