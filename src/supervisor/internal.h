@@ -53,7 +53,7 @@ struct supervisor {
 	atomic_bool is_dirty;		/* changed since it was published */
 	atomic_bool is_look_due;	/* compare soon */
 	atomic_uint_fast64_t drops;	/* times that something was dropped, by any thread */
-	atomic_uint_fast64_t judged;	/* calls on NVIDIA files, but for those that pass at once */
+	atomic_uint_fast64_t judged;	/* calls that we were asked about */
 	uint64_t judged_when_checked;
 	uint64_t next_publish_ms, next_check_ms;
 	bool is_suspect;		/* the last look found more than is booked */

@@ -385,7 +385,6 @@ static void judge_device(struct door *d, const struct filter_args *args, const s
 	}
 	pthread_rwlock_unlock(&s->calls);
 
-	atomic_fetch_add(&s->judged, 1);
 	if (!atomic_exchange(&s->is_dirty, true))
 		eventfd_write(s->wake, 1);
 }
@@ -441,6 +440,7 @@ static void judge(struct serving *serving, const struct seccomp_notif *n, struct
 		answer(r, -ENOSYS);
 		return;
 	}
+	atomic_fetch_add(&s->judged, 1);
 	if (passes(s, &args, (pid_t)n->pid, &window)) {
 		go_on(r);
 		return;
