@@ -517,7 +517,7 @@ static void unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64
 	uint64_t end = end_of(address, length), at = address, unused;
 	struct hold *h;
 
-	if (kind == HOLD_MANAGED && !a->managed_count)
+	if (!a->range_root || (kind == HOLD_MANAGED && !a->managed_count))
 		return;
 	while ((h = next_range(a, kind, owner, &at, end))) {
 		if (before && hold_is_newer(h, *before))
