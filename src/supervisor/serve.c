@@ -15,7 +15,7 @@
 #include "supervisor/listener.h"
 #include "supervisor/tree.h"
 
-enum { DOOR_WRITES = 4, DOOR_BYTES = 2048, DOOR_WINDOW = 2048 };
+enum { DOOR_WRITES = 4, DOOR_BYTES = 2048, WINDOW = 2048, WINDOW_MAX = 9280 };
 
 /* What follows the address of a call's argument, read at once: the parameters mostly stand a little above it on the same stack.
  * It is the caller's memory at one moment, so whoever asks twice gets the same. */
@@ -23,7 +23,7 @@ struct window {
 	uint64_t address;
 	size_t size;		/* read; 0: nothing */
 	bool is_old;		/* the driver was asked meanwhile */
-	uint8_t bytes[DOOR_WINDOW];
+	uint8_t bytes[WINDOW_MAX];
 };
 
 /* A caller, as the engine sees it. */
@@ -65,10 +65,10 @@ static void window_init(struct window *w)
 	w->is_old = false;
 }
 
-static void window_read(struct window *w, pid_t tid, uint64_t address)
+static void window_read(struct window *w, pid_t tid, uint64_t address, size_t size)
 {
-	struct iovec here = { w->bytes, sizeof(w->bytes) };
-	struct iovec there = { (void *)(uintptr_t)address, sizeof(w->bytes) };
+	struct iovec here = { w->bytes, size < sizeof(w->bytes) ? size : sizeof(w->bytes) };
+	struct iovec there = { (void *)(uintptr_t)address, here.iov_len };
 	ssize_t got = process_vm_readv(tid, &here, 1, &there, 1, 0);
 
 	w->address = address;
@@ -211,7 +211,10 @@ static void door_init(struct door *d, struct serving *serving, uint64_t id, stru
 	d->id = id;
 	d->drops = atomic_load(&d->supervisor->drops);
 	d->file = file;
-	d->is_proven = d->is_long = false;
+	/* A first thread has its process' number, and the copy of its file was had after the window was read by the pidfd of that
+	 * process: the number was its own all the time. */
+	d->is_proven = caller->tid == caller->pid;
+	d->is_long = false;
 	d->writes = 0;
 	d->written = 0;
 }
@@ -399,7 +402,8 @@ static bool passes(const struct supervisor *s, const struct filter_args *args, p
 		return args->address != args->offset;	/* managed memory is nowhere else (engine_mmap) */
 	if (engine_passes(&s->engine, args->request))
 		return true;
-	window_read(window, tid, args->argument);
+	window_read(window, tid, args->argument,
+		    args->request == UVM_MAP_EXTERNAL_ALLOCATION ? s->engine.layout.uvm_map_external_size : WINDOW);
 	call = abi_call_find(&s->engine.layout, ABI_DEV_CTL, args->request);
 	return call && call->effect == ABI_RM_CONTROL && window->size >= CONTROL_SIZE && engine_passes_control(window->bytes);
 }
