@@ -56,6 +56,7 @@ struct supervisor {
 	atomic_uint_fast64_t judged;	/* calls that we were asked about */
 	uint64_t judged_when_checked;
 	uint64_t next_publish_ms, next_check_ms;
+	uint64_t next_look_ms;		/* 0: none */
 	bool is_suspect;		/* the last look found more than is booked */
 	bool (*is_member)(pid_t pid, void *arg);	/* of the slice, besides those below this process; may be NULL */
 	void *member_arg;
