@@ -332,12 +332,10 @@ static struct answer sched_disable(struct op *op, struct control *control)
 /* Note that a group or channel is being scheduled, is scheduled, or is not. Returns what it was. */
 static uint64_t mark_scheduled(struct op *op, const struct control *control, uint64_t now)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
 	struct hold *hold;
-	sigset_t saved;
 	uint64_t before = SCHEDULED;	/* what we do not know gets no first time */
 
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	hold = account_find(op->account, control->client, control->object);
 	if (hold && (hold->kind == HOLD_GROUP || hold->kind == HOLD_CHANNEL)) {
 		before = hold->length & SCHEDULE_STATE;
@@ -346,7 +344,7 @@ static uint64_t mark_scheduled(struct op *op, const struct control *control, uin
 		if (now != SCHEDULING || !before)
 			hold->length = (hold->length & ~(uint64_t)SCHEDULE_STATE) | now;
 	}
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	return before;
 }
 
@@ -488,6 +486,16 @@ static struct answer control_by_row(struct op *op, struct control *control, cons
 	default:
 		return control_refuse(op, control, NV_ERR_INSUFFICIENT_PERMISSIONS);
 	}
+}
+
+bool engine_passes_control(const uint8_t argument[CONTROL_SIZE])
+{
+	uint32_t command = get_u32(argument, CONTROL_COMMAND);
+	const struct abi_row *row = abi_control_find(command);
+
+	if (get_u32(argument, CONTROL_FLAGS) || !abi_control_is_allowed(command))
+		return false;
+	return !row || row->effect == ABI_PASS || row->effect == ABI_IMPORT;
 }
 
 struct answer rm_call_control(struct op *op)
