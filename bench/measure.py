@@ -37,6 +37,12 @@ def find(build, *places):
     sys.exit(f"{places[-1]} is not in {build}")
 
 
+def slice_file(name, what):
+    """The ledger or the control socket of a slice of ours, or None."""
+    places = ("/run/fracgpu", os.environ.get("XDG_RUNTIME_DIR", "/run") + "/fracgpu", f"/tmp/fracgpu-{os.geteuid()}")
+    return next((f"{place}/{name}/{what}" for place in places if os.path.exists(f"{place}/{name}/{what}")), None)
+
+
 @functools.cache
 def has_torch():
     """Whether there is a PyTorch that can use the GPU."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training loop in PyTorch that keeps the GPU busy, measured as gpu-load measures itself: steps of a window.
 
-Layers are large enough for the GPU, not Python, to be what a step waits for. Says 'ready', reads the start (ns of
+Layers are large enough for the GPU, not Python, to be what a step waits for, and of single precision: with tensor cores at work
+an H200 lowers its clock, so that half of its time does more than half of the work. Says 'ready', reads the start (ns of
 CLOCK_MONOTONIC) from stdin, prints one JSON object."""
 import argparse
 import collections
@@ -11,14 +12,14 @@ import time
 
 import torch
 
-LAYERS, WIDTH, DEPTH, WARM_UP = 8, 4096, 3, 6
+LAYERS, WIDTH, DEPTH, WARM_UP = 8, 2048, 3, 6
 
 
 def training():
     layers = [layer for _ in range(LAYERS) for layer in (torch.nn.Linear(WIDTH, WIDTH), torch.nn.ReLU())]
-    model = torch.nn.Sequential(*layers).cuda().bfloat16()
+    model = torch.nn.Sequential(*layers).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-    batch = torch.randn(WIDTH, WIDTH, device="cuda", dtype=torch.bfloat16)
+    batch = torch.randn(WIDTH, WIDTH, device="cuda")
 
     def step():
         model(batch).mean().backward()

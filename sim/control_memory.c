@@ -220,7 +220,7 @@ static uint32_t gpu_get_pid_info(struct sim_control_call *call, void *params, ui
 	return NV_OK;
 }
 
-/* One sample for each process with a compute context; nothing runs here, so all are idle. */
+/* One sample for each process with a compute context, of all that runs, or of nobody: the hardware names whom it finds. */
 static uint32_t util_samples(struct sim_control_call *call, void *params, uint32_t size)
 {
 	const struct abi_layout *layout = &call->sim->layout;
@@ -231,10 +231,13 @@ static uint32_t util_samples(struct sim_control_call *call, void *params, uint32
 		return NV_ERR_INVALID_OBJECT_HANDLE;
 	count = pids_by_class(call, call->gpu->model.compute_class, pids, layout->util_sample_count);
 	memset((uint8_t *)params + SAMPLES_LIST, 0, size - SAMPLES_LIST);
+	if (!count)
+		pids[count++] = UINT32_MAX;	/* NV2080_GPUMON_PID_INVALID */
 	for (uint32_t i = 0; i < count; i++) {
 		uint8_t *sample = (uint8_t *)params + SAMPLES_LIST + (size_t)i * layout->util_sample_size;
 
 		put_u64(sample, 0, sim_now_ns() / 1000);
+		put_u32(sample, layout->util_sample_pid - 8u, sim_busy_percent(call) * 100);
 		put_u32(sample, layout->util_sample_pid, pids[i]);
 	}
 	put_u32(params, SAMPLES_COUNT, count);

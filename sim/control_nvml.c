@@ -206,7 +206,7 @@ static void __attribute__((constructor)) note_start(void)
 }
 
 /* Per cent of the time since somebody asked (or since the start), if that is long enough to tell. */
-static uint32_t busy_percent(struct sim_control_call *call)
+uint32_t sim_busy_percent(struct sim_control_call *call)
 {
 	static struct {
 		uint64_t at_ns, busy_ns;
@@ -234,12 +234,12 @@ static uint32_t power_mw(struct sim_control_call *call)
 {
 	uint32_t limit_mw = call->gpu->model.power_limit_mw;
 
-	return limit_mw / 8 + limit_mw / 1000 * 775 / 100 * busy_percent(call);
+	return limit_mw / 8 + limit_mw / 1000 * 775 / 100 * sim_busy_percent(call);
 }
 
 static uint32_t celsius(struct sim_control_call *call)
 {
-	return 31 + busy_percent(call) * 35 / 100;
+	return 31 + sim_busy_percent(call) * 35 / 100;
 }
 
 /* The rest of this section has no public header. Places of the fields were found by giving NVML 535.261.03 numbers and
@@ -256,7 +256,7 @@ static uint32_t utilization(struct sim_control_call *call, void *params, uint32_
 {
 	if (!call->gpu)
 		return NV_ERR_INVALID_OBJECT_HANDLE;
-	put_u32(params, 8, busy_percent(call));
+	put_u32(params, 8, sim_busy_percent(call));
 	put_u32(params, 24, 0);
 	return NV_OK;
 }

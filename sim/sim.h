@@ -71,6 +71,9 @@ struct sim_control {
 	const char *name;
 };
 
+/* Per cent of the time that the GPU of a call was busy lately. */
+uint32_t sim_busy_percent(struct sim_control_call *call);
+
 /* Tables, each ending with command 0. */
 extern const struct sim_control sim_memory_controls[];	/* FB info, processes: sim/control_memory.c */
 extern const struct sim_control sim_system_controls[];	/* clients, GPU ids, versions: sim/control_system.c */

@@ -169,20 +169,23 @@ static uint32_t uvm_unmap_external(struct uvm_call *c)
 	return NV_OK;
 }
 
+/* A whole range, by its start, and until 590 by its length, too (uvm_va_range.c, uvm_free()). */
 static uint32_t uvm_free(struct uvm_call *c)
 {
+	bool by_length = c->caller->sim->layout.uvm_free_size == 24;
 	uint64_t base = get_u64(c->params, UVM_RANGE_BASE);
+	uint64_t length = by_length ? get_u64(c->params, UVM_RANGE_LENGTH) : 0;
 	struct sim_range *range;
 
 	for (range = c->file->ranges; range; range = range->next) {
-		if (range->base != base)
+		if (range->base != base || (by_length && range->length != length))
 			continue;
 		ranges_drop(&c->file->mappings, base, range->length);
 		ranges_drop(&c->file->ranges, base, range->length);
 		return NV_OK;
 	}
 	for (range = c->file->pools; range; range = range->next) {
-		if (range->base != base)
+		if (range->base != base || (by_length && range->length != length))
 			continue;
 		ranges_drop(&c->file->pools, base, range->length);
 		return NV_OK;

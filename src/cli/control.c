@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -253,6 +255,14 @@ static bool has_failed(struct control *c, struct error *err)
 	return false;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 /* Have somebody drive the gates, and wait until what is set is done. */
 static int apply(struct control *c, bool was_needed, struct error *err)
 {
@@ -271,12 +281,14 @@ static int apply(struct control *c, bool was_needed, struct error *err)
 	} else if (!was_needed && !gate_is_needed(l)) {
 		return 0; /* it sleeps, with all gates open */
 	}
-	for (int i = 0; i < APPLY_MS / APPLY_STEP_MS; i++) {
-		if ((int32_t)(__atomic_load_n(&l->applied, __ATOMIC_ACQUIRE) - wanted) >= 0)
+	for (uint64_t end_ms = now_ms() + APPLY_MS; now_ms() < end_ms;) {
+		uint32_t applied = __atomic_load_n(&l->applied, __ATOMIC_ACQUIRE);
+
+		if ((int32_t)(applied - wanted) >= 0)
 			return 0;
 		if (has_failed(c, err))
 			return err->code;
-		nanosleep(&step, NULL);
+		syscall(SYS_futex, &l->applied, FUTEX_WAIT, applied, &step, NULL, 0);
 	}
 	return error_set(err, -ETIMEDOUT, "it is set, but the gates have not moved within %d s", APPLY_MS / 1000);
 }

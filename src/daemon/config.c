@@ -82,8 +82,13 @@ static struct daemon_rule *find_rule(struct daemon_config *c, const char *sectio
 	if (strncmp(section, "container ", 10) == 0) {
 		if (!set_text(fresh.glob, sizeof(fresh.glob), section + 10))
 			return NULL;
+	} else if (strncmp(section, "pod ", 4) == 0) {
+		fresh.kind = RULE_POD;
+		if (!set_text(fresh.glob, sizeof(fresh.glob), section + 4) || !strchr(fresh.glob, '/'))
+			return NULL;
+		c->has_pods = true;
 	} else if (strncmp(section, "user ", 5) == 0) {
-		fresh.is_user = true;
+		fresh.kind = RULE_USER;
 		fresh.uid = (uid_t)strtoul(section + 5, &end, 10);
 		if (end == section + 5 || *end)
 			return NULL;
@@ -91,7 +96,7 @@ static struct daemon_rule *find_rule(struct daemon_config *c, const char *sectio
 	} else {
 		return NULL;
 	}
-	if (last && last->is_user == fresh.is_user && last->uid == fresh.uid && strcmp(last->glob, fresh.glob) == 0)
+	if (last && last->kind == fresh.kind && last->uid == fresh.uid && strcmp(last->glob, fresh.glob) == 0)
 		return last;
 	if (c->rule_count == CONFIG_RULES)
 		return NULL;
@@ -99,12 +104,45 @@ static struct daemon_rule *find_rule(struct daemon_config *c, const char *sectio
 	return &c->rules[c->rule_count++];
 }
 
-/* inih's way: 1 is success. */
-static int set(void *arg, const char *section, const char *name, const char *value)
+/* What is read, and the section that it is in: inih keeps 49 letters of its name, and a container's id has 64. */
+struct reading {
+	FILE *file;
+	struct daemon_config *config;
+	char section[sizeof(((struct daemon_rule *)NULL)->glob)];
+};
+
+static char *read_line(char *line, int size, void *arg)
 {
-	struct daemon_config *c = arg;
+	struct reading *reading = arg;
+	const char *start, *end;
+
+	if (!fgets(line, size, reading->file))
+		return NULL;
+	start = line + strspn(line, " \t\xef\xbb\xbf");
+	end = *start == '[' ? strchr(start, ']') : NULL;
+	if (end)
+		snprintf(reading->section, sizeof(reading->section), "%.*s", (int)(end - start - 1), start + 1);
+	return line;
+}
+
+/* Whether inih sees the section that we see, as far as it keeps its name. */
+static bool is_section(const char *section, const char *kept)
+{
+	size_t length = strlen(kept);
+
+	return strncmp(section, kept, length) == 0 && (section[length] == '\0' || length > 40);
+}
+
+/* inih's way: 1 is success. */
+static int set(void *arg, const char *kept_section, const char *name, const char *value)
+{
+	struct reading *reading = arg;
+	struct daemon_config *c = reading->config;
+	const char *section = reading->section;
 	struct daemon_rule *rule;
 
+	if (!is_section(section, kept_section))
+		return 0;
 	if (strcmp(section, "default") == 0)
 		return set_default(c, name, value);
 	rule = find_rule(c, section);
@@ -123,6 +161,7 @@ int config_load(const char *path, struct daemon_config *ret_config, struct error
 {
 	cleanup_free struct daemon_config *c = calloc(1, sizeof(*c));
 	cleanup_file FILE *file = fopen(path, "re");
+	struct reading reading = { .file = file, .config = c };
 	struct stat st;
 	int line;
 
@@ -133,7 +172,7 @@ int config_load(const char *path, struct daemon_config *ret_config, struct error
 	if (file) {
 		if (fstat(fileno(file), &st) < 0 || st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)))
 			return error_set(err, -EPERM, "'%s' must belong to root, and nobody else may write to it", path);
-		line = ini_parse_file(file, set, c);
+		line = ini_parse_stream(read_line, &reading, set, &reading);
 		if (line != 0)
 			return error_set(err, -EINVAL, "'%s', line %d: cannot be understood", path, line);
 	}

@@ -23,10 +23,16 @@
 /* The host's policy: /etc/fracgpu/fracgpud.conf. */
 enum { CONFIG_RULES = 256 };
 
+enum daemon_rule_kind {
+	RULE_CONTAINER,		/* [container GLOB]: its id */
+	RULE_POD,		/* [pod GLOB]: NAMESPACE/NAME */
+	RULE_USER		/* [user UID] */
+};
+
 struct daemon_rule {
-	bool is_user;		/* [user UID]; else [container GLOB] */
+	enum daemon_rule_kind kind;
 	uid_t uid;
-	char glob[128];
+	char glob[256];
 	struct wire_terms terms;
 };
 
@@ -39,6 +45,7 @@ struct daemon_config {
 	bool kill_on_breach;		/* [default] on-breach = kill */
 	struct metrics_config metrics;	/* [default] metrics, metrics_names, metrics_step */
 	bool has_users;			/* there is a [user UID]: others than root may connect */
+	bool has_pods;			/* there is a [pod GLOB] */
 	unsigned int rule_count;
 	struct daemon_rule rules[CONFIG_RULES];
 };

@@ -9,18 +9,50 @@
 
 #include "base/size.h"
 #include "daemon/daemon.h"
+#include "daemon/pod.h"
 #include "runtime/config.h"
 
-static const struct daemon_rule *find_rule(const struct daemon_config *c, const struct handoff *h)
+static bool is_for(const struct daemon_rule *rule, const struct handoff *h, const char *pod)
 {
-	for (unsigned int i = 0; i < c->rule_count; i++) {
-		const struct daemon_rule *rule = &c->rules[i];
-
-		if (rule->is_user ? h->uid != 0 && rule->uid == h->uid
-				  : h->uid == 0 && fnmatch(rule->glob, h->id, 0) == 0)
-			return rule;
+	switch (rule->kind) {
+	case RULE_USER:
+		return h->uid != 0 && rule->uid == h->uid;
+	case RULE_POD:
+		return *pod && fnmatch(rule->glob, pod, FNM_PATHNAME) == 0;
+	case RULE_CONTAINER:
+		break;
 	}
-	return NULL;
+	return h->uid == 0 && fnmatch(rule->glob, h->id, 0) == 0;
+}
+
+/* The pod as NAMESPACE/NAME; "": in none, or of somebody whose words do not count. */
+static int read_pod(const struct handoff *h, char *ret_pod, size_t size, struct error *err)
+{
+	struct pod pod;
+
+	*ret_pod = '\0';
+	if (h->uid != 0)
+		return 0;
+	if (pod_find(h->annotations, &pod) < 0)
+		return error_set(err, -EPERM, "its annotations have names of two pods, and policy depends on them");
+	if (*pod.name && (size_t)snprintf(ret_pod, size, "%s/%s", pod.space, pod.name) >= size)
+		return error_set(err, -EPERM, "the name of its pod is too long");
+	return 0;
+}
+
+/* What the host's policy has for it; *ret_rule is NULL when that is nothing. */
+static int find_rule(const struct daemon_config *c, const struct handoff *h, const struct daemon_rule **ret_rule,
+		     struct error *err)
+{
+	char pod[512] = "";
+	int r = c->has_pods ? read_pod(h, pod, sizeof(pod), err) : 0;
+
+	*ret_rule = NULL;
+	for (unsigned int i = 0; i < c->rule_count && r == 0 && !*ret_rule; i++) {
+		if (is_for(&c->rules[i], h, pod))
+			*ret_rule = &c->rules[i];
+	}
+	return r;
 }
 
 static int ask(char *to, size_t size, const json_t *annotations, const char *name, struct error *err)
@@ -106,11 +138,13 @@ static void fill_defaults(const struct daemon_config *config, struct decision *d
 int decide(const struct daemon_config *config, const struct handoff *h, struct decision *ret_decision,
 	   struct error *err)
 {
-	const struct daemon_rule *rule = find_rule(config, h);
+	const struct daemon_rule *rule;
 	struct wire_metadata m = { .is_given = true };
 	struct decision d = { 0 };
-	int r = 0;
+	int r = find_rule(config, h, &rule, err);
 
+	if (r < 0)
+		return r;
 	if (rule) {
 		m.terms = rule->terms;
 	} else if (h->uid != 0) {

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "cli/slice.h"
+#include "daemon/pod.h"
 #include "rm/rm.h"
 
 /* Copy text that may hold anything and need not end. */
@@ -43,31 +44,13 @@ static void copy_utf8(char to[FIGURES_NAME], const char *from)
 	to[n] = '\0';
 }
 
-/* containerd's names (pkg/cri/annotations/annotations.go), CRI-O's (pkg/annotations/annotations.go),
- * nerdctl's. */
-static void take_first(char to[FIGURES_NAME], const json_t *annotations, const char *const names[])
-{
-	for (int i = 0; names[i]; i++) {
-		const char *value = json_string_value(json_object_get(annotations, names[i]));
-
-		if (value && *value) {
-			copy_utf8(to, value);
-			return;
-		}
-	}
-}
-
 void figures_take_identity(struct figures_slice *s, const json_t *identity)
 {
-	static const char *const containers[] = { "io.kubernetes.cri.container-name",
-						  "io.kubernetes.container.name", "nerdctl/name", NULL };
-	static const char *const pods[] = { "io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name",
-					    NULL };
-	static const char *const spaces[] = { "io.kubernetes.cri.sandbox-namespace",
-					      "io.kubernetes.pod.namespace", NULL };
 	const json_t *annotations = json_object_get(identity, "annotations");
 	const json_t *uid = json_object_get(identity, "uid");
 	const char *id = json_string_value(json_object_get(identity, "id"));
+	const char *nerdctl = json_string_value(json_object_get(annotations, "nerdctl/name"));
+	struct pod pod;
 
 	if (json_is_true(json_object_get(identity, "standing")))
 		return; /* made by `fracgpu create`: several containers may be in it */
@@ -75,9 +58,13 @@ void figures_take_identity(struct figures_slice *s, const json_t *identity)
 		copy_utf8(s->container, id);
 	if (!json_is_integer(uid) || json_integer_value(uid) != 0)
 		return;
-	take_first(s->container, annotations, containers);
-	take_first(s->pod, annotations, pods);
-	take_first(s->pod_namespace, annotations, spaces);
+	pod_find(annotations, &pod);
+	if (*pod.container)
+		copy_utf8(s->container, pod.container);
+	else if (nerdctl && *nerdctl)
+		copy_utf8(s->container, nerdctl);
+	copy_utf8(s->pod, pod.name);
+	copy_utf8(s->pod_namespace, pod.space);
 }
 
 static bool has_gpu(const struct figures_slice *s, const char *uuid, uint32_t index)

@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "daemon/daemon.h"
+#include "daemon/pod.h"
 
 enum { PEERS = 64, TEXT_MAX = 64 << 10, PATIENCE_S = 10, LAST_PATIENCE_S = 2, EXIT_USAGE_D = 2 };
 
@@ -114,6 +115,8 @@ static void finish(struct daemon *d, struct peer *peer)
 	is_served = take(d, h, &err) == 0;
 	metrics_count_handoff(d->metrics, is_served);
 	if (!is_served) {
+		if (h->uid == 0 && strcmp(h->status, "creating") == 0)
+			pod_tell(h->bundle, err.text);
 		if (h->pid > 0)
 			kill(h->pid, SIGKILL);
 		say("error", h->id, err.text);

@@ -113,16 +113,14 @@ static int count_group(struct hold *hold, void *arg)
 static bool pays_for_group(struct op *op, uint32_t client, uint16_t gpu)
 {
 	enum { GROUPS_FREE = 8 };
-	struct ledger_handle *ledger = op->engine->ledger;
 	struct groups groups = { .owner = op->call->owner, .gpu = gpu };
 	struct hold hold;
-	sigset_t saved;
 
 	if (op_lookup(op, client, client, &hold))
 		groups.owner = hold.owner;
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	account_each(op->account, HOLD_GROUP, count_group, &groups);
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	return groups.count >= GROUPS_FREE;
 }
 
@@ -313,17 +311,21 @@ struct answer rm_call_alloc(struct op *op)
 struct answer rm_call_free(struct op *op)
 {
 	uint8_t argument[FREE_SIZE];
+	uint64_t before = op_now(op);
+	uint32_t client, object;
 	struct hold seen;
 	int value;
 
 	if (!op_read(op, op->call->argument, argument, sizeof(argument)))
 		return op_answer(-EFAULT);
-	/* Freeing what we do not know gives nothing back: let it run as it is. */
-	if (!op_lookup(op, get_u32(argument, FREE_ROOT), get_u32(argument, FREE_OBJECT), &seen))
+	client = get_u32(argument, FREE_ROOT);
+	object = get_u32(argument, FREE_OBJECT);
+	/* Freeing what we do not know gives nothing back: where we are not the caller, let it run as it is. */
+	if (!op->port->original && !op_lookup(op, client, object, &seen))
 		return op_original(op);
 	value = op->port->real(op->port, op->call->request, argument);
 	if (value >= 0 && get_u32(argument, FREE_STATUS) == NV_OK)
-		op_drop(op, &seen);
+		op_drop(op, client, object, before);
 	return op_reply(op, value, argument, sizeof(argument), 0, NULL, 0);
 }
 
@@ -390,12 +392,12 @@ static struct answer heap_alloc(struct op *op, uint8_t *argument)
 
 static struct answer heap_free(struct op *op, uint8_t *argument)
 {
-	struct hold seen;
-	bool known = op_lookup(op, get_u32(argument, HEAP_ROOT), get_u32(argument, HEAP_MEMORY), &seen);
+	uint64_t before = op_now(op);
+	uint32_t client = get_u32(argument, HEAP_ROOT), memory = get_u32(argument, HEAP_MEMORY);
 	int value = op->port->real(op->port, op->call->request, argument);
 
-	if (known && value >= 0 && get_u32(argument, HEAP_STATUS) == NV_OK)
-		op_drop(op, &seen);
+	if (value >= 0 && get_u32(argument, HEAP_STATUS) == NV_OK)
+		op_drop(op, client, memory, before);
 	return op_reply(op, value, argument, HEAP_SIZE, 0, NULL, 0);
 }
 

@@ -8,9 +8,6 @@
 #include "base/sum.h"
 #include "engine/internal.h"
 
-/* Pins live among the ranges of an owner, at addresses no program can have. */
-static const uint64_t pin_base = UINT64_C(1) << 63;
-
 int engine_init(struct engine *e, const char *driver_version, struct ledger_handle *ledger)
 {
 	struct abi_version version;
@@ -76,13 +73,48 @@ struct answer op_refuse_call(struct op *op, int error, enum ledger_event event)
 	return op_answer(error);
 }
 
+void op_lock(struct op *op)
+{
+	if (!op->is_quiet) {
+		ledger_block_signals(op->engine->ledger, &op->signals);
+		op->is_quiet = true;
+	}
+	ledger_take(op->engine->ledger);
+}
+
+void op_unlock(struct op *op)
+{
+	ledger_leave(op->engine->ledger);
+}
+
+/* The end of a call, or of an mmap(). */
+static void op_done(struct op *op)
+{
+	if (op->is_quiet)
+		ledger_restore_signals(op->engine->ledger, &op->signals);
+}
+
+/* Under the lock; read without it by op_now(). */
+static uint64_t next_serial(struct op *op)
+{
+	uint64_t serial = op->account->serial + 1;
+
+	__atomic_store_n(&op->account->serial, serial, __ATOMIC_RELEASE);
+	return serial;
+}
+
+uint64_t op_now(const struct op *op)
+{
+	return __atomic_load_n(&op->account->serial, __ATOMIC_ACQUIRE);
+}
+
 /* Give a charge its pin. Under the lock. */
 static int pin(struct op *op, uint32_t charge, struct booking *ret_booking)
 {
 	struct hold hold = { .kind = HOLD_MAPPING, .owner = op->call->owner, .charge = charge };
 	int r;
 
-	hold.address = pin_base | ++op->account->serial;
+	hold.address = PIN_BASE | next_serial(op);
 	r = account_hold(op->account, &hold);
 	if (r < 0)
 		return r;
@@ -94,17 +126,16 @@ static int book_once(struct op *op, uint32_t gpu_mask, uint64_t bytes, struct bo
 {
 	struct ledger_handle *ledger = op->engine->ledger;
 	uint32_t charge;
-	sigset_t saved;
 	int r;
 
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	r = ledger->ledger->breached ? -EDQUOT : account_charge(op->account, gpu_mask, bytes, &charge);
 	if (r == 0) {
 		r = pin(op, charge, ret_booking);
 		if (r < 0)
 			account_uncharge(op->account, charge);
 	}
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	return r;
 }
 
@@ -124,19 +155,18 @@ bool op_pin(struct op *op, uint32_t client, uint32_t handle, struct booking *ret
 {
 	struct ledger_handle *ledger = op->engine->ledger;
 	struct hold *hold;
-	sigset_t saved;
 	int r = 0;
 
 	*ret_booking = (struct booking){ 0 };
 	*ret_source = (struct hold){ 0 };
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	hold = account_find(op->account, client, handle);
 	if (hold) {
 		*ret_source = *hold;
 		if (hold->charge)
 			r = pin(op, hold->charge, ret_booking);
 	}
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	if (r < 0)
 		ledger_count(ledger, LEDGER_REFUSED_FULL);
 	return r == 0;
@@ -166,7 +196,7 @@ static void fill_owner(struct op *op, struct hold *hold)
 		.owner = op->call->owner,
 		.client = hold->client,
 		.handle = hold->client,
-		.address = ++op->account->serial,
+		.address = next_serial(op),
 	};
 	account_hold(op->account, &made);
 }
@@ -175,77 +205,73 @@ int op_add(struct op *op, struct hold *hold)
 {
 	if (hold->kind <= HOLD_CHANNEL) {
 		fill_owner(op, hold);
-		hold->address = ++op->account->serial;
+		hold->address = next_serial(op);
 	} else {
 		hold->owner = op->call->owner;
+		hold->born = (uint32_t)next_serial(op);
 	}
 	return account_hold(op->account, hold);
 }
 
+/* Whether the handle was given to another object while the driver made ours: which of the two is there cannot be told. */
+static bool is_overtaken(struct op *op, const struct hold *hold, uint64_t before)
+{
+	const struct hold *other = hold->kind <= HOLD_CHANNEL ? account_find(op->account, hold->client, hold->handle) : NULL;
+
+	return other && other->address > before;
+}
+
 void op_settle(struct op *op, struct booking *booking, struct hold *hold, uint64_t bytes)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
-	sigset_t saved;
-
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	if (bytes)
 		account_settle(op->account, booking->charge, bytes);
 	hold->charge = booking->charge;
-	/* With the table full the pin stays in its place: the bytes remain booked until the caller ends. */
-	if (op_add(op, hold) == 0)
+	/* Else the pin stays in its place: the bytes remain booked until the caller ends. */
+	if (!is_overtaken(op, hold, booking_time(booking)) && op_add(op, hold) == 0)
 		op_unpin(op, booking);
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	booking->charge = 0;
 }
 
 void op_unbook(struct op *op, struct booking *booking)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
-	sigset_t saved;
-
 	if (!booking->charge)
 		return;
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	op_unpin(op, booking);
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	booking->charge = 0;
 }
 
 void op_note(struct op *op, struct hold *hold)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
-	sigset_t saved;
-
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	op_add(op, hold);
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 }
 
 bool op_lookup(struct op *op, uint32_t client, uint32_t handle, struct hold *ret_hold)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
 	const struct hold *hold;
-	sigset_t saved;
 
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	hold = account_find(op->account, client, handle);
 	if (hold)
 		*ret_hold = *hold;
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	return hold;
 }
 
-void op_drop(struct op *op, const struct hold *seen)
+void op_drop(struct op *op, uint32_t client, uint32_t handle, uint64_t before)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
 	const struct hold *hold;
-	sigset_t saved;
 
-	ledger_lock(ledger, &saved);
-	hold = account_find(op->account, seen->client, seen->handle);
-	if (hold && hold->address == seen->address)
-		account_drop(op->account, seen->client, seen->handle);
-	ledger_unlock(ledger, &saved);
+	op_lock(op);
+	hold = account_find(op->account, client, handle);
+	if (hold && hold->address <= before)
+		account_drop(op->account, client, handle);
+	op_unlock(op);
 }
 
 static struct answer rm_call(struct op *op)
@@ -276,7 +302,7 @@ static struct answer rm_call(struct op *op)
 
 enum engine_verdict engine_ioctl(struct engine *e, struct port *port, const struct call *call, int *ret_value)
 {
-	struct op op = { e, port, call, &e->ledger->ledger->account };
+	struct op op = { .engine = e, .port = port, .call = call, .account = &e->ledger->ledger->account };
 	struct answer answer;
 
 	switch (call->device) {
@@ -297,8 +323,22 @@ enum engine_verdict engine_ioctl(struct engine *e, struct port *port, const stru
 		answer = op_refuse_call(&op, -EACCES, LEDGER_REFUSED_CALL);
 		break;
 	}
+	op_done(&op);
 	*ret_value = answer.value;
 	return answer.verdict;
+}
+
+bool engine_passes(const struct engine *e, uint32_t request)
+{
+	const struct abi_call *ctl = abi_call_find(&e->layout, ABI_DEV_CTL, request);
+	const struct abi_call *gpu = abi_call_find(&e->layout, ABI_DEV_GPU, request);
+	const struct abi_row *uvm = abi_uvm_find(request);
+
+	if (uvm && (uvm->effect != ABI_PASS || uvm_is_followed(&e->layout, uvm->number)))
+		return false;
+	if ((ctl && ctl->effect != ABI_PASS) || (gpu && gpu->effect != ABI_PASS))
+		return false;
+	return uvm || ctl || gpu;
 }
 
 /* Managed memory may come to lie on any GPU of the slice. */
@@ -331,10 +371,9 @@ static bool is_pool(struct op *op, uint64_t address, uint64_t length)
 	struct ledger_handle *ledger = op->engine->ledger;
 	struct ledger_slot *slot = &ledger->ledger->slots[op->call->owner];
 	struct hold *range;
-	sigset_t saved;
 	bool passes;
 
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, address);
 	passes = range && range->handle == RANGE_POOL && op_follows_uvm(op) && range->length == length &&
 		 length <= POOLS_MAX_BYTES - slot->pool_bytes &&
@@ -343,31 +382,39 @@ static bool is_pool(struct op *op, uint64_t address, uint64_t length)
 		range->handle = RANGE_POOL_MAPPED;
 		slot->pool_bytes += (uint32_t)length;
 	}
-	ledger_unlock(ledger, &saved);
+	op_unlock(op);
 	return passes;
+}
+
+/* Managed memory, and no semaphore pool. */
+static int book_managed(struct op *op, uint64_t address, uint64_t length)
+{
+	struct hold hold = { .kind = HOLD_MANAGED, .address = address, .length = length };
+	struct booking booking;
+
+	if (op_book(op, all_gpus(op->account), length, &booking) != NV_OK)
+		return -ENOMEM;
+	/* What is mapped over goes, but not before the new range is granted: a refusal leaves it in its place. */
+	op_lock(op);
+	account_unmap(op->account, HOLD_MANAGED, op->call->owner, address, length);
+	op->engine->ledger->ledger->slots[op->call->owner].managed = 1;
+	op_unlock(op);
+	op_settle(op, &booking, &hold, 0);
+	return 0;
 }
 
 int engine_mmap(struct engine *e, struct port *port, const struct call *call, uint64_t address, uint64_t length,
 		int flags, uint64_t offset)
 {
-	struct op op = { e, port, call, &e->ledger->ledger->account };
-	struct hold hold = { .kind = HOLD_MANAGED, .address = address, .length = length };
-	struct booking booking;
-	sigset_t saved;
+	struct op op = { .engine = e, .port = port, .call = call, .account = &e->ledger->ledger->account };
+	int r = 0;
 
 	if (call->device != ABI_DEV_UVM || (flags & MAP_TYPE) == MAP_PRIVATE || offset != address || !length)
 		return 0;
-	if (is_pool(&op, address, length))
-		return 0;
-	if (op_book(&op, all_gpus(op.account), length, &booking) != NV_OK)
-		return -ENOMEM;
-	/* What is mapped over goes, but not before the new range is granted: a refusal leaves it in its place. */
-	ledger_lock(e->ledger, &saved);
-	account_unmap(op.account, HOLD_MANAGED, call->owner, address, length);
-	e->ledger->ledger->slots[call->owner].managed = 1;
-	ledger_unlock(e->ledger, &saved);
-	op_settle(&op, &booking, &hold, 0);
-	return 0;
+	if (!is_pool(&op, address, length))
+		r = book_managed(&op, address, length);
+	op_done(&op);
+	return r;
 }
 
 void engine_unmapped(struct engine *e, uint16_t owner, uint64_t address, uint64_t length)

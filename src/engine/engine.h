@@ -65,6 +65,12 @@ enum engine_verdict {
 /* Judge one ioctl. */
 enum engine_verdict engine_ioctl(struct engine *e, struct port *port, const struct call *call, int *ret_value);
 
+/* Whether a request goes on in the caller on whatever file and whatever its arguments are: it has no other verdict, and on a
+ * file that it is not for the driver itself refuses it. A control that goes on on whatever file, by its argument. Doors that
+ * ask need not look at the rest. */
+bool engine_passes(const struct engine *e, uint32_t request);
+bool engine_passes_control(const uint8_t argument[CONTROL_SIZE]);
+
 /* Judge an mmap before it happens. Managed memory is an mmap of the UVM file that is MAP_SHARED with offset == address
  * (kernel-open/nvidia-uvm/uvm.c, uvm_mmap); everything else passes.
  *

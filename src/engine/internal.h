@@ -13,6 +13,8 @@ struct op {
 	struct port *port;
 	const struct call *call;
 	struct account *account;
+	bool is_quiet;		/* signals are blocked, and signals is what to go back to */
+	sigset_t signals;
 };
 
 /* The result of judging: what engine_ioctl() returns, and the value. */
@@ -21,6 +23,9 @@ struct answer {
 	int value;
 };
 
+/* Pins live among the ranges of an owner, at addresses no program can have. */
+#define PIN_BASE (UINT64_C(1) << 63)
+
 /* Memory on its way to a hold. Until op_settle() or op_unbook() the charge is kept by a pin that belongs to the
  * caller, so that it goes when the caller dies in the middle of the driver's call. */
 struct booking {
@@ -28,10 +33,22 @@ struct booking {
 	uint64_t pin;		/* address of the pin */
 };
 
+/* The serial from before the driver was asked: what has a later one came in between. */
+static inline uint64_t booking_time(const struct booking *booking)
+{
+	return booking->pin & ~PIN_BASE;
+}
+
 static inline struct answer op_answer(int value)
 {
 	return (struct answer){ ENGINE_ANSWER, value };
 }
+
+/* Take and leave the ledger's lock. With the first time signals are blocked until the call is done: two system calls, not two
+ * for each time. So they wait for a driver's call that comes between, which they would do in the driver, too: it sleeps
+ * uninterruptibly (kernel-open/nvidia/os-interface.c, down()), but for the moment of a machine's suspend (nv.c). */
+void op_lock(struct op *op);
+void op_unlock(struct op *op);
 
 /* The caller's own call, as it is. */
 struct answer op_original(struct op *op);
@@ -78,8 +95,10 @@ int op_add(struct op *op, struct hold *hold);
 /* Copy of a known RM object. False when it is not known. */
 bool op_lookup(struct op *op, uint32_t client, uint32_t handle, struct hold *ret_hold);
 
-/* Drop an RM object that the driver freed, unless the handle was given anew since seen was looked up. */
-void op_drop(struct op *op, const struct hold *seen);
+/* Drop an RM object that the driver freed, unless the handle was given anew. before: op_now() from before the driver was
+ * asked; what was booked since is another object, which the driver made later. */
+uint64_t op_now(const struct op *op);
+void op_drop(struct op *op, uint32_t client, uint32_t handle, uint64_t before);
 
 /* The figure to show for one of a GPU's, in bytes. */
 uint64_t op_view(struct op *op, uint16_t gpu, enum view_figure figure, uint64_t driver_bytes);
@@ -98,5 +117,8 @@ struct answer rm_call_vid_heap(struct op *op);
 struct answer rm_call_alloc_memory(struct op *op);
 struct answer rm_call_control(struct op *op);
 struct answer uvm_call(struct op *op);
+
+/* Whether a UVM request that gives no memory is judged all the same, for where its range lies. */
+bool uvm_is_followed(const struct abi_layout *layout, uint32_t request);
 
 #endif

@@ -62,6 +62,15 @@ static void claim_file(struct op *op)
 		__atomic_store_n(known, several_files, __ATOMIC_SEQ_CST);
 }
 
+/* The status word is all that these calls give back (uvm_ioctl.h: the other members are IN); before is what it was. */
+static struct answer uvm_reply(struct op *op, int value, const uint8_t *params, size_t status, uint32_t before)
+{
+	if (value >= 0 && get_u32(params, status) != before &&
+	    op->port->write(op->port, op->call->argument + status, params + status, sizeof(before)) < 0)
+		return op_answer(-EFAULT);
+	return op_answer(value);
+}
+
 static struct answer refuse_no_file(struct op *op, uint8_t *params, size_t size, size_t status)
 {
 	return op_refuse(op, params, size, status, NV_ERR_INVALID_STATE, LEDGER_REFUSED_CALL);
@@ -110,16 +119,14 @@ static uint32_t uuid_gpu(const struct op *op, const uint8_t *uuid)
 	return KEY_UNKNOWN;
 }
 
-static void drop_mappings(struct op *op, uint32_t gpu, uint64_t base, uint64_t length)
+/* before: op_now() from before the driver was asked. What another thread mapped there since is not what went. */
+static void drop_mappings(struct op *op, uint32_t gpu, uint64_t base, uint64_t length, uint64_t before)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
-	sigset_t saved;
-
 	if (!op_follows_uvm(op))
 		return;
-	ledger_lock(ledger, &saved);
-	account_unmap(op->account, HOLD_MAPPING, op->call->owner, mapping_key(gpu, base), length);
-	ledger_unlock(ledger, &saved);
+	op_lock(op);
+	account_unmap_before(op->account, HOLD_MAPPING, op->call->owner, mapping_key(gpu, base), length, before);
+	op_unlock(op);
 }
 
 /* The driver mapped it: on each GPU named, one more hold; what was mapped there before is mapped over. Under the lock.
@@ -145,8 +152,10 @@ static bool hold_mappings(struct op *op, const uint8_t *params, const struct boo
 			continue;
 		seen |= 1u << gpu;
 		hold.address = mapping_key(gpu, base);
-		/* beside what another file may have there: the pin's address is nobody's, and this one neither */
-		if (follows)
+		/* beside what another file has there, or another thread mapped meanwhile: the pin's address is nobody's,
+		 * and this one neither */
+		if (follows && !account_has_newer(op->account, HOLD_MAPPING, op->call->owner, hold.address, hold.length,
+						  booking_time(booking)))
 			account_unmap(op->account, HOLD_MAPPING, op->call->owner, hold.address, hold.length);
 		else
 			hold.address = mapping_key(gpu, booking->pin) | UINT64_C(3) << 62;
@@ -159,40 +168,39 @@ static bool hold_mappings(struct op *op, const uint8_t *params, const struct boo
  * clients of that process alone (rmapi/client_resource.c; measured: 0x1b from a supervisor). Where we call from another
  * process, the object is shared with our user for the time of the call. RM_SHARE is refused where the descriptor is not
  * the client's, so nothing is shared then. */
-static void share(struct op *op, const uint8_t *params, bool on)
+static void share(struct op *op, const uint8_t *params, int file, bool on)
 {
 	enum { SIZE = 24, CLIENT = 0, OBJECT = 4, MASK = 12, TYPE = 16, ACTION = 18, USER = 2, REVOKE = 1, COMPOSE = 4, DUP = 1 };
 	const struct abi_layout *layout = &op->engine->layout;
-	uint32_t where = layout->uvm_map_external_client;
 	uint8_t args[SIZE] = { [TYPE] = USER, [ACTION] = on ? COMPOSE : COMPOSE | REVOKE };
-	int file;
 
-	if (!op->port->real_on || !op->port->borrow)
-		return;
-	put_u32(args, CLIENT, get_u32(params, where));
-	put_u32(args, OBJECT, get_u32(params, layout->uvm_map_external_memory));
-	put_u32(args, MASK, DUP);
-	file = op->port->borrow(op->port, (int)get_u32(params, where - 4u));	/* rmCtrlFd */
 	if (file < 0)
 		return;
+	put_u32(args, CLIENT, get_u32(params, layout->uvm_map_external_client));
+	put_u32(args, OBJECT, get_u32(params, layout->uvm_map_external_memory));
+	put_u32(args, MASK, DUP);
 	op->port->real_on(op->port, file, abi_request(NV_ESC_RM_SHARE, SIZE), args);
-	op->port->give_back(op->port, file);
 }
 
 /* Another thread that maps the same object may end its share under our call. */
 static int run_map(struct op *op, uint8_t *params)
 {
 	enum { TRIES = 4 };
-	size_t status = op->engine->layout.uvm_map_external_status;
-	int value = 0;
+	const struct abi_layout *layout = &op->engine->layout;
+	bool shares = op->port->real_on && op->port->borrow;
+	int value = 0, file = -1;
 
+	if (shares)
+		file = op->port->borrow(op->port, (int)get_u32(params, layout->uvm_map_external_client - 4u));	/* rmCtrlFd */
 	for (int i = 0; i < TRIES; i++) {
-		share(op, params, true);
+		share(op, params, file, true);
 		value = op->port->real(op->port, op->call->request, params);
-		share(op, params, false);
-		if (!op->port->real_on || value < 0 || get_u32(params, status) != NV_ERR_INSUFFICIENT_PERMISSIONS)
+		share(op, params, file, false);
+		if (!shares || value < 0 || get_u32(params, layout->uvm_map_external_status) != NV_ERR_INSUFFICIENT_PERMISSIONS)
 			break;
 	}
+	if (file >= 0)
+		op->port->give_back(op->port, file);
 	return value;
 }
 
@@ -203,111 +211,127 @@ static struct answer uvm_map_external(struct op *op)
 	const struct abi_layout *layout = &op->engine->layout;
 	uint8_t params[UVM_PARAMS_MAX];
 	size_t size = layout->uvm_map_external_size;
+	size_t status = layout->uvm_map_external_status;
 	struct booking booking;
 	struct hold source;
-	sigset_t saved;
+	uint32_t before;
 	int value;
 
 	if (!op_read(op, op->call->argument, params, size))
 		return op_answer(-EFAULT);
+	before = get_u32(params, status);
 	if (!uvm_files(op))
-		return refuse_no_file(op, params, size, layout->uvm_map_external_status);
+		return refuse_no_file(op, params, size, status);
 	if (!op_pin(op, get_u32(params, layout->uvm_map_external_client),
 		    get_u32(params, layout->uvm_map_external_memory), &booking, &source))
-		return op_refuse(op, params, size, layout->uvm_map_external_status, NV_ERR_INSUFFICIENT_RESOURCES,
-				 LEDGER_REFUSED_FULL);
+		return op_refuse(op, params, size, status, NV_ERR_INSUFFICIENT_RESOURCES, LEDGER_REFUSED_FULL);
 	claim_file(op);
 	value = run_map(op, params);
 	if (booking.charge) {
-		ledger_lock(op->engine->ledger, &saved);
-		if (value < 0 || get_u32(params, layout->uvm_map_external_status) != NV_OK ||
+		op_lock(op);
+		if (value < 0 || get_u32(params, status) != NV_OK ||
 		    hold_mappings(op, params, &booking, source.gpu))
 			op_unpin(op, &booking);
-		ledger_unlock(op->engine->ledger, &saved);
+		op_unlock(op);
 	}
-	return op_reply(op, value, params, size, 0, NULL, 0);
+	return uvm_reply(op, value, params, status, before);
 }
 
 /* A range went as a whole: its mappings on one GPU. length 0: the range was not seen to be made, so only the mapping that
  * starts with it is known to have been in it. Under the lock. */
-static void drop_range_on(struct op *op, uint32_t gpu, uint64_t base, uint64_t length)
+static void drop_range_on(struct op *op, uint32_t gpu, uint64_t base, uint64_t length, uint64_t before)
 {
 	uint64_t key = mapping_key(gpu, base);
 	struct hold *hold;
 
 	if (length) {
-		account_unmap(op->account, HOLD_MAPPING, op->call->owner, key, length);
+		account_unmap_before(op->account, HOLD_MAPPING, op->call->owner, key, length, before);
 		return;
 	}
 	hold = account_find_range(op->account, HOLD_MAPPING, op->call->owner, key);
-	if (hold)
+	if (hold && !hold_is_newer(hold, before))
 		account_drop_hold(op->account, hold);
 }
 
-static void drop_range(struct op *op, uint64_t base)
+/* Whether UVM_FREE names the length, and the driver frees nothing but a range of exactly that (uvm_va_range.c, uvm_free(); until
+ * 590.44.01). Then where a range lies need not be noted when it is made. */
+static bool frees_by_length(const struct abi_layout *layout)
 {
-	struct ledger_handle *ledger = op->engine->ledger;
-	uint64_t length = 0;
+	return layout->uvm_free_size > UVM_RANGE_LENGTH + sizeof(uint64_t);
+}
+
+/* length 0: not known, unless the range was noted. */
+static void drop_range(struct op *op, uint64_t base, uint64_t length, uint64_t before)
+{
 	struct hold *range;
-	sigset_t saved;
 	uint32_t gpu;
 
 	if (!op_follows_uvm(op))
 		return;
-	ledger_lock(ledger, &saved);
+	op_lock(op);
 	range = account_find_range(op->account, HOLD_RANGE, op->call->owner, base);
-	if (range) {
-		length = range->length;
+	if (range && !hold_is_newer(range, before)) {
+		length = length ? length : range->length;
 		account_drop_hold(op->account, range);
 	}
 	for (gpu = 0; gpu < op->account->gpu_count; gpu++)
-		drop_range_on(op, gpu, base, length);
-	drop_range_on(op, KEY_UNKNOWN, base, length);
-	ledger_unlock(ledger, &saved);
+		drop_range_on(op, gpu, base, length, before);
+	drop_range_on(op, KEY_UNKNOWN, base, length, before);
+	op_unlock(op);
 }
 
 static struct answer uvm_unmap_external(struct op *op)
 {
 	enum { UUID = 16, STATUS = 32 };
 	uint8_t params[UVM_UNMAP_EXTERNAL_SIZE];
+	uint64_t now = op_now(op);
+	uint32_t before;
 	int value;
 
 	if (!op_read(op, op->call->argument, params, sizeof(params)))
 		return op_answer(-EFAULT);
+	before = get_u32(params, STATUS);
 	if (!uvm_files(op))
 		return refuse_no_file(op, params, sizeof(params), STATUS);
 	value = op->port->real(op->port, op->call->request, params);
 	if (value >= 0 && get_u32(params, STATUS) == NV_OK)
 		drop_mappings(op, uuid_gpu(op, params + UUID), get_u64(params, UVM_RANGE_BASE),
-			      get_u64(params, UVM_RANGE_LENGTH));
-	return op_reply(op, value, params, sizeof(params), 0, NULL, 0);
+			      get_u64(params, UVM_RANGE_LENGTH), now);
+	return uvm_reply(op, value, params, STATUS, before);
 }
 
 static struct answer uvm_free(struct op *op)
 {
 	const struct abi_layout *layout = &op->engine->layout;
+	size_t status = layout->uvm_free_status;
+	uint64_t now = op_now(op);
 	uint8_t params[32];
+	uint32_t before;
 	int value;
 
 	if (!op_read(op, op->call->argument, params, layout->uvm_free_size))
 		return op_answer(-EFAULT);
+	before = get_u32(params, status);
 	if (!uvm_files(op))
-		return refuse_no_file(op, params, layout->uvm_free_size, layout->uvm_free_status);
+		return refuse_no_file(op, params, layout->uvm_free_size, status);
 	value = op->port->real(op->port, op->call->request, params);
-	if (value >= 0 && get_u32(params, layout->uvm_free_status) == NV_OK)
-		drop_range(op, get_u64(params, UVM_RANGE_BASE));
-	return op_reply(op, value, params, layout->uvm_free_size, 0, NULL, 0);
+	if (value >= 0 && get_u32(params, status) == NV_OK)
+		drop_range(op, get_u64(params, UVM_RANGE_BASE),
+			   frees_by_length(layout) ? get_u64(params, UVM_RANGE_LENGTH) : 0, now);
+	return uvm_reply(op, value, params, status, before);
 }
 
-/* External ranges and semaphore pools: remembered by where they lie, since a free names the start alone. */
+/* Semaphore pools, and external ranges where a free names the start alone: remembered by where they lie. */
 static struct answer uvm_new_range(struct op *op, size_t size, size_t status, uint32_t what)
 {
 	uint8_t params[UVM_PARAMS_MAX];
 	struct hold hold;
+	uint32_t before;
 	int value;
 
 	if (!op_read(op, op->call->argument, params, size))
 		return op_answer(-EFAULT);
+	before = get_u32(params, status);
 	if (!uvm_files(op))
 		return refuse_no_file(op, params, size, status);
 	claim_file(op);
@@ -317,7 +341,12 @@ static struct answer uvm_new_range(struct op *op, size_t size, size_t status, ui
 		hold.handle = what;
 		op_note(op, &hold);
 	}
-	return op_reply(op, value, params, size, 0, NULL, 0);
+	return uvm_reply(op, value, params, status, before);
+}
+
+bool uvm_is_followed(const struct abi_layout *layout, uint32_t request)
+{
+	return request == UVM_ALLOC_SEMAPHORE_POOL || (request == UVM_CREATE_EXTERNAL_RANGE && !frees_by_length(layout));
 }
 
 struct answer uvm_call(struct op *op)
@@ -329,15 +358,10 @@ struct answer uvm_call(struct op *op)
 		return op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
 	if (op->call->device != ABI_DEV_UVM)
 		return row->effect == ABI_PASS ? op_original(op) : op_refuse_call(op, -EINVAL, LEDGER_REFUSED_CALL);
-	switch (row->number) {
-	case UVM_CREATE_EXTERNAL_RANGE:
+	if (row->number == UVM_ALLOC_SEMAPHORE_POOL)
+		return uvm_new_range(op, layout->uvm_semaphore_pool_size, layout->uvm_semaphore_pool_size - 8u, RANGE_POOL);
+	if (uvm_is_followed(layout, row->number))
 		return uvm_new_range(op, 24, 16, RANGE_EXTERNAL);
-	case UVM_ALLOC_SEMAPHORE_POOL:
-		return uvm_new_range(op, layout->uvm_semaphore_pool_size, layout->uvm_semaphore_pool_size - 8u,
-				     RANGE_POOL);
-	default:
-		break;
-	}
 	switch ((int)row->effect) {
 	case ABI_PASS:
 		return op_original(op);

@@ -3,9 +3,13 @@
 #include "gate/driver.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "abi/calls.h"
 #include "gate/internal.h"
@@ -14,11 +18,12 @@
 #define LOOK_NS (100 * MS)	/* how often settings, processes and channels are looked at anyhow */
 /* How often the meter is asked who wants the GPU, where there are several slices: while several do, or one goes before
  * the others; while one does; while none does. A poll costs 30 us. */
-#define METER_BUSY_NS (2 * MS)
+#define METER_BUSY_NS (3 * MS)
 #define METER_ALONE_NS (5 * MS)
 #define METER_IDLE_NS (20 * MS)
 #define LOOK_CLOSED_NS (20 * MS)	/* the same while a gate is closed: new channels are born open */
 #define CARRY_NS MS		/* of the time with an open gate, what a later figure may still be for */
+#define INSIST_NS (8 * MS)
 #define BACKOFF_NS (1000 * MS)	/* after a call that failed: a wedged GPU must not be called in a loop */
 
 enum { STALL_MS = 5000 };
@@ -83,9 +88,35 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		arbiter_init(&d->desks[i].arbiter, options->latency_ns, now_monotonic());
 		meter_init(&d->desks[i].meter);
+		d->desks[i].meter.saving_ns = METER_SAVING_NS;
 	}
 	*ret_driver = d;
 	return 0;
+}
+
+void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed)
+{
+	struct desk *desk = &d->desks[gpu];
+
+	meter_reader_close(&desk->reader);
+	meter_init(&desk->meter);
+	desk->meter.saving_ns = METER_SAVING_NS;
+	arbiter_init(&desk->arbiter, d->options.latency_ns, now_monotonic());
+	desk->tried_meter = desk->pids_fit = desk->is_urgent = false;
+	desk->pids_at_ns = 0;
+	desk->told_timeslice_us = 0;
+	desk->is_followed = is_followed;
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		struct lane *lane = &desk->lanes[i];
+
+		if (!lane->used || lane->is_remote)
+			continue;
+		lane->raw_ns = lane->busy_ns = lane->shown_ns = lane->possible_ns = lane->since_ns = lane->switches = 0;
+		lane->measured = false;
+		lane->wants = (struct wants){ 0 };
+		gate_rebase(lane, &d->slices[i].ledger->ledger->compute[lane->gpu], &(struct gate_figures){ 0 });
+		d->slices[i].is_set = false;	/* the new arbiter knows nothing of it */
+	}
 }
 
 int gate_find_gpu(const struct rm *rm, uint32_t gpu_id)
@@ -96,12 +127,20 @@ int gate_find_gpu(const struct rm *rm, uint32_t gpu_id)
 	return -1;
 }
 
-void gate_put_figures(struct ledger_compute *to, const struct gate_figures *figures)
+void gate_put_figures(struct ledger_compute *to, const struct lane *lane, const struct gate_figures *figures)
 {
-	__atomic_store_n(&to->busy_ns, figures->busy_ns, __ATOMIC_RELAXED);
-	__atomic_store_n(&to->throttled_ns, figures->throttled_ns, __ATOMIC_RELAXED);
-	__atomic_store_n(&to->switches, figures->switches, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->busy_ns, lane->base.busy_ns + figures->busy_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->throttled_ns, lane->base.throttled_ns + figures->throttled_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->switches, lane->base.switches + figures->switches, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->source, figures->source, __ATOMIC_RELAXED);
+}
+
+void gate_rebase(struct lane *lane, const struct ledger_compute *now, const struct gate_figures *figures)
+{
+	/* differences, which may be negative: the sums are right */
+	lane->base.busy_ns = __atomic_load_n(&now->busy_ns, __ATOMIC_RELAXED) - figures->busy_ns;
+	lane->base.throttled_ns = __atomic_load_n(&now->throttled_ns, __ATOMIC_RELAXED) - figures->throttled_ns;
+	lane->base.switches = __atomic_load_n(&now->switches, __ATOMIC_RELAXED) - figures->switches;
 }
 
 int gate_free_slice(const struct gate_driver *d)
@@ -124,8 +163,11 @@ int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 	for (uint32_t i = 0; i < account->gpu_count && i < ACCOUNT_GPUS; i++) {
 		int gpu = account->limit_bytes[i] ? gate_find_gpu(&d->rm, ledger->ledger->gpus[i].gpu_id) : -1;
 
-		if (gpu >= 0)
-			d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true };
+		if (gpu < 0)
+			continue;
+		d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true,
+							    .timeslice_us = TIMESLICE_USUAL_US };
+		gate_rebase(&d->desks[gpu].lanes[slice], &ledger->ledger->compute[i], &(struct gate_figures){ 0 });
 	}
 	return slice;
 }
@@ -140,6 +182,8 @@ void gate_driver_remove(struct gate_driver *d, int slice)
 		if (!desk->lanes[slice].used)
 			continue;
 		gate_forget(&d->guard.shared->sets[i], &d->port, (uint32_t)slice);
+		if (!desk->lanes[slice].is_remote)
+			gate_set_timeslices(d, i, slice, TIMESLICE_USUAL_US, 0);
 		arbiter_unset(&desk->arbiter, (uint32_t)slice, now_monotonic());
 		desk->lanes[slice].used = false;
 		for (uint32_t k = 0; k < desk->meter.pid_count; k++)
@@ -183,6 +227,7 @@ static void take_settings(struct gate_driver *d, int slice, uint64_t now)
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
 		if (!d->desks[i].lanes[slice].used)
 			continue;
+		d->desks[i].is_urgent |= d->desks[i].arbiter.slices[slice].settings.frozen != settings.frozen;
 		arbiter_set(&d->desks[i].arbiter, (uint32_t)slice, &settings, now);
 		/* the guard in the tenant's calls counts up, too, when a channel was scheduled and so opened */
 		d->desks[i].lanes[slice].look_at_ns = 0;
@@ -232,25 +277,31 @@ static void collect(struct gate_driver *d, uint32_t gpu, int slice, uint64_t now
 	h->ledger->compute[lane->gpu].channels = lane->channels;
 }
 
+static void assign_pid(struct desk *desk, int slice, int32_t pid)
+{
+	if (pid > 0 && meter_assign(&desk->meter, (uint32_t)pid, slice) < 0)
+		desk->lanes[slice].has_strangers = true;
+}
+
 /* Whose processes are whose. */
 static void assign_pids(struct gate_driver *d, struct desk *desk)
 {
+	meter_doubt(&desk->meter);
 	for (int slice = 0; slice < ARBITER_SLICES; slice++) {
 		const struct gate_member *m = d->slices[slice].member;
 		struct ledger_handle *h = d->slices[slice].ledger;
 
 		if (!desk->lanes[slice].used)
 			continue;
+		desk->lanes[slice].has_strangers = false;
 		for (uint32_t i = 0; m && i < m->pid_count; i++)
-			if (m->pids[i] > 0)
-				meter_assign(&desk->meter, (uint32_t)m->pids[i], slice);
+			assign_pid(desk, slice, m->pids[i]);
 		for (uint16_t i = 0; h && i < LEDGER_SLOTS; i++) {
 			int32_t pid = 0;
 
 			if (load_u32(&h->ledger->slots[i].state) == SLOT_LIVE)
 				pid = ledger_slot_pid(h, i);
-			if (pid > 0)
-				meter_assign(&desk->meter, (uint32_t)pid, slice);
+			assign_pid(desk, slice, pid);
 		}
 	}
 }
@@ -258,7 +309,9 @@ static void assign_pids(struct gate_driver *d, struct desk *desk)
 /* Ask the meter, and give each slice its figure. Returns whether there is an exact one to be had at all. */
 static bool measure(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t now)
 {
+	bool is_due = now >= desk->pids_at_ns;
 	struct error err;
+	int result;
 
 	if (!desk->tried_meter && !d->options.no_meter) {
 		desk->tried_meter = true;
@@ -267,71 +320,110 @@ static bool measure(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint
 	}
 	if (desk->reader.source == METER_NOTHING)
 		return false;
-	if (now >= desk->pids_at_ns) {
+	if (is_due)
 		assign_pids(d, desk);
+	result = meter_reader_poll(&desk->reader, &desk->meter, now);
+	if (is_due) {
+		/* after the last records of those that have ended */
+		meter_forget(&desk->meter);
 		desk->pids_at_ns = now + LOOK_NS;
 	}
-	return meter_reader_poll(&desk->reader, &desk->meter, now) >= 0 && desk->reader.source != METER_SAMPLES;
+	return result >= 0 && desk->reader.source != METER_SAMPLES;
+}
+
+static bool is_realtime(const struct desk *desk, int slice)
+{
+	return desk->arbiter.slices[slice].settings.priority == ARBITER_REALTIME;
+}
+
+static uint32_t timeslice_for(const struct desk *desk, int slice)
+{
+	if (is_realtime(desk, slice))
+		return TIMESLICE_REALTIME_US;
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (desk->lanes[i].used && desk->lanes[i].channels && is_realtime(desk, i))
+			return TIMESLICE_BESIDE_US;
+	return TIMESLICE_USUAL_US;
+}
+
+struct gate_figures gate_own_figures(const struct desk *desk, int slice)
+{
+	const struct lane *lane = &desk->lanes[slice];
+	bool sampled = desk->reader.source == METER_SAMPLES;
+
+	return (struct gate_figures){
+		.busy_ns = sampled ? desk->meter.slice_ns[slice] : lane->shown_ns,
+		.throttled_ns = desk->arbiter.slices[slice].throttled_ns,
+		.switches = lane->switches,
+		.source = lane->measured || sampled ? (uint32_t)desk->reader.source : 0,
+		.timeslice_us = timeslice_for(desk, slice),
+	};
 }
 
 static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int slice, uint64_t now)
 {
 	struct lane *lane = &desk->lanes[slice];
-	bool sampled = desk->reader.source == METER_SAMPLES;
-	struct gate_figures figures = {
-		.busy_ns = sampled ? desk->meter.slice_ns[slice] : lane->busy_ns,
-		.throttled_ns = desk->arbiter.slices[slice].throttled_ns,
-		.switches = lane->switches,
-		.source = lane->measured || sampled ? (uint32_t)desk->reader.source : 0,
-	};
+	struct gate_figures figures = gate_own_figures(desk, slice);
 
 	if (!lane->is_remote) {
-		gate_put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], &figures);
+		gate_put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], lane, &figures);
 	} else if (now >= lane->report_at_ns && d->options.report) {
 		d->options.report(d->options.arg, slice, d->rm.gpus[gpu].gpu.gpu_id, &figures);
 		lane->report_at_ns = now + LOOK_NS;
 	}
 }
 
+/* What is short goes before others by its timeslice, and the gates stay where they are: to close and open them takes longer than
+ * most requests. They move for a realtime slice that has kept the GPU busy for INSIST_NS, until it leaves it free half the
+ * time. */
+static bool insists(struct lane *lane, uint64_t used, uint64_t now)
+{
+	uint64_t elapsed = now - lane->seen_ns;
+	bool has = lane->busy_since_ns && now - lane->busy_since_ns >= INSIST_NS;
+
+	lane->seen_ns = now;
+	if (!lane->open)	/* others have their turn */
+		return has;
+	if (used < elapsed / 10 * (has ? 5 : 7))
+		lane->busy_since_ns = 0;
+	else if (!lane->busy_since_ns)
+		lane->busy_since_ns = now;
+	return lane->busy_since_ns && now - lane->busy_since_ns >= INSIST_NS;
+}
+
 static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, uint64_t now)
 {
 	struct lane *lane = &desk->lanes[slice];
 	bool wants = lane->channels != 0;
-	uint64_t raw, used = 0;
+	uint64_t raw, sure, used = 0;
 
 	if (lane->since_ns && lane->open && now > lane->since_ns)
 		lane->possible_ns += now - lane->since_ns;
 	if (now > lane->since_ns)
 		lane->since_ns = now;
 	desk->pids_fit |= exact && meter_has_seen(&desk->meter, (uint32_t)slice);
-	if (exact && desk->pids_fit) {
+	if (exact && desk->pids_fit && !lane->has_strangers) {
 		raw = meter_slice_ns(&desk->meter, (uint32_t)slice, now);
-		if (raw > lane->raw_ns) {
+		if (raw > lane->raw_ns)
 			used = min_u64(raw - lane->raw_ns, lane->possible_ns);
-			lane->raw_ns = raw;
-		}
+		else
+			lane->busy_ns -= min_u64(lane->raw_ns - raw, lane->busy_ns);	/* was no work, as it turns out */
+		lane->raw_ns = raw;
 		lane->busy_ns += used;
+		sure = lane->busy_ns - min_u64(meter_unproved_ns(&desk->meter, (uint32_t)slice, now), lane->busy_ns);
+		if (sure > lane->shown_ns)
+			lane->shown_ns = sure;
 		/* a record may come later than the look that should have seen it */
 		lane->possible_ns = min_u64(lane->possible_ns - used, CARRY_NS);
 		lane->measured = true;
 		arbiter_measured(&desk->arbiter, (uint32_t)slice, lane->busy_ns, now);
-		if (!alone)
+		if (!alone && is_realtime(desk, slice))
+			wants = wants && insists(lane, used, now);
+		else if (!alone)
 			wants = wants && wants_update(&lane->wants, lane->open, lane->busy_ns,
 						       meter_stay_ns(&desk->meter, (uint32_t)slice, now), now);
 	}
 	arbiter_wants(&desk->arbiter, (uint32_t)slice, wants, now);
-}
-
-/* Members whose gates have to be otherwise. */
-static void tell_members(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, bool to_open)
-{
-	for (int i = 0; i < ARBITER_SLICES; i++) {
-		struct lane *lane = &desk->lanes[i];
-		bool is_open = open >> i & 1;
-
-		if (lane->used && lane->is_remote && is_open == to_open && lane->open != is_open && d->options.tell)
-			d->options.tell(d->options.arg, i, d->rm.gpus[gpu].gpu.gpu_id, is_open);
-	}
 }
 
 static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, uint64_t now)
@@ -342,9 +434,7 @@ static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, ui
 
 	if (now < desk->apply_after_ns)
 		return 0;
-	tell_members(d, desk, gpu, open, true);
 	result = gate_apply(set, &d->port, open, now);
-	tell_members(d, desk, gpu, open, false);
 	if (result < 0)
 		desk->apply_after_ns = now + BACKOFF_NS;
 	after = now_monotonic();
@@ -381,7 +471,7 @@ static uint64_t meter_pause(const struct desk *desk)
 	return wanting > 1 || ranks ? METER_BUSY_NS : METER_ALONE_NS;
 }
 
-/* Somebody else decided: the one slice's gates are so, but a paused one's stay closed. */
+/* Somebody else moves the gates, but a paused slice closes its own as well: what is closed twice is opened twice. */
 static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t *next)
 {
 	struct desk *desk = &d->desks[gpu];
@@ -393,11 +483,14 @@ static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint
 		if (!lane->used || lane->is_remote)
 			continue;
 		collect(d, gpu, i, now);
-		if (desk->told_open && !load_u32(&d->slices[i].ledger->ledger->frozen))
+		if (!load_u32(&d->slices[i].ledger->ledger->frozen))
 			open |= UINT64_C(1) << i;
 	}
 	if (!open)
 		*next = min_u64(*next, now + LOOK_CLOSED_NS);
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (desk->lanes[i].used && desk->told_timeslice_us)
+			gate_set_timeslices(d, gpu, i, desk->told_timeslice_us, now);
 	return move_gates(d, desk, gpu, open, now);
 }
 
@@ -406,6 +499,17 @@ static bool slice_is_needy(const struct slice *s)
 	const struct gate_member *m = s->member;
 
 	return m ? is_needed(m->max_permille, m->weight, m->priority, m->frozen) : gate_is_needed(s->ledger->ledger);
+}
+
+/* They keep their gates closed themselves. */
+static uint64_t paused_members(const struct gate_driver *d)
+{
+	uint64_t paused = 0;
+
+	for (int i = 0; i < ARBITER_SLICES; i++)
+		if (d->slices[i].member && d->slices[i].member->frozen)
+			paused |= UINT64_C(1) << i;
+	return paused;
 }
 
 static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t *next)
@@ -417,6 +521,11 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 
 	if (desk->is_followed)
 		return step_followed(d, gpu, now, next);
+	if (desk->is_urgent) {
+		desk->is_urgent = false;
+		*next = now;
+		return move_gates(d, desk, gpu, arbiter_step(&desk->arbiter, now, &at) | paused_members(d), now);
+	}
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		if (!desk->lanes[i].used)
 			continue;
@@ -433,10 +542,15 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 		if (desk->lanes[i].used)
 			tell_arbiter(desk, i, exact, count == 1, now);
 	open = needy ? arbiter_step(&desk->arbiter, now, &at) : UINT64_MAX;
+	open |= paused_members(d);
 	result = move_gates(d, desk, gpu, open, now);
-	for (int i = 0; i < ARBITER_SLICES; i++)
-		if (desk->lanes[i].used)
-			publish(d, desk, gpu, i, now);
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		if (!desk->lanes[i].used)
+			continue;
+		publish(d, desk, gpu, i, now);
+		if (!desk->lanes[i].is_remote)
+			gate_set_timeslices(d, gpu, i, timeslice_for(desk, i), now);
+	}
 	if (needy)
 		*next = min_u64(*next, at);
 	for (int i = 0; i < ARBITER_SLICES; i++)
@@ -450,10 +564,14 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 /* For who waits until a change has its effect. */
 static void tell_applied(struct gate_driver *d)
 {
-	for (int i = 0; i < ARBITER_SLICES; i++)
-		if (d->slices[i].ledger)
-			__atomic_store_n(&d->slices[i].ledger->ledger->applied, d->slices[i].generation,
-					 __ATOMIC_RELEASE);
+	for (int i = 0; i < ARBITER_SLICES; i++) {
+		struct ledger *l = d->slices[i].ledger ? d->slices[i].ledger->ledger : NULL;
+
+		if (!l || __atomic_load_n(&l->applied, __ATOMIC_RELAXED) == d->slices[i].generation)
+			continue;
+		__atomic_store_n(&l->applied, d->slices[i].generation, __ATOMIC_RELEASE);
+		syscall(SYS_futex, &l->applied, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	}
 }
 
 int gate_driver_step(struct gate_driver *d, uint64_t now_ns, uint64_t *ret_next_ns)
@@ -494,8 +612,12 @@ void gate_driver_free(struct gate_driver *d)
 {
 	if (!d)
 		return;
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
-		gate_open_all(&d->guard.shared->sets[i], &d->port);
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		gate_open_all(&d->guard.shared->sets[i], &d->port, GATE_OPEN);
+		for (int k = 0; k < ARBITER_SLICES; k++)
+			if (d->desks[i].lanes[k].used && !d->desks[i].lanes[k].is_remote)
+				gate_set_timeslices(d, i, k, TIMESLICE_USUAL_US, 0);
+	}
 	guard_stop(&d->guard);
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
 		meter_reader_close(&d->desks[i].reader);

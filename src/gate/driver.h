@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The driver of the gates: reads what slices are to get from their ledgers, asks the arbiter of each GPU, and moves the
  * gates. `fracgpu run` runs it for its one slice (next to the program behind the preload door, in a thread of the
- * supervisor else). Where several of a user have compute settings, one of the drivers decides for all (gate/share.h):
- * the others are its members, which move their gates as they are told. */
+ * supervisor else). Where several of a user have compute settings, one of the drivers decides for all and moves all gates
+ * (gate/share.h): the others are its members, which tell it what there is. */
 #ifndef FG_GATE_DRIVER_H
 #define FG_GATE_DRIVER_H
 
@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "gate/gate.h"
 #include "ledger/ledger.h"
 #include "meter/reader.h"
 
@@ -30,7 +31,7 @@ struct gate_member {
 struct gate_figures {
 	uint64_t busy_ns, throttled_ns, switches;
 	uint32_t source;	/* as in struct ledger_compute */
-	uint32_t reserved;
+	uint32_t timeslice_us;	/* that the member's groups shall have */
 };
 
 struct gate_options {
@@ -42,8 +43,7 @@ struct gate_options {
 	/* Where drivers find each other: a directory of ours alone. NULL: this one is for itself. */
 	const char *share_dir;
 	bool (*may_join)(int peer);	/* whether the process behind a connected socket may be a member, or lead us */
-	/* What members are told: at once, and ten times a second. */
-	void (*tell)(void *arg, int member, uint32_t gpu_id, bool open);
+	/* What members are told, ten times a second. */
 	void (*report)(void *arg, int member, uint32_t gpu_id, const struct gate_figures *figures);
 	void *arg;
 };
@@ -58,14 +58,22 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
  * Returns its number, or -ENOSPC with 64 slices. */
 int gate_driver_add(struct gate_driver *driver, struct ledger_handle *ledger);
 
-/* Decide for a member, too: its number, or -ENOSPC. And what has changed of it. What it says is checked. */
+/* Decide for a member, too: its number, or -ENOSPC. And what has changed of it, and of its channels on a GPU (a part of them, as
+ * gate_take() wants it). What it says is checked. */
 int gate_driver_join(struct gate_driver *driver, const struct gate_member *member);
 void gate_driver_update(struct gate_driver *driver, int member, const struct gate_member *about);
+void gate_driver_channels(struct gate_driver *driver, int member, uint32_t gpu_id, const struct gate_about *list, uint32_t count,
+			  bool is_first, bool is_last);
 
-/* The other side. What to say of a slice of ours; a gate of a GPU that is as somebody else decided; what it told of us; and
- * to decide for ourselves again. All slices of this driver, which is one. */
+/* Whether this driver decides for a member on a GPU: it may not see all that the member sees. */
+bool gate_driver_decides(const struct gate_driver *driver, int member, uint32_t gpu_id);
+
+/* The other side. What to say of a slice of ours, and the set its channels are in (NULL: no such GPU); that somebody else moves
+ * our gates on a GPU from now on (but for a pause, which is ours always); what it told of us; and to decide for ourselves again.
+ * All slices of this driver, which is one. */
 void gate_driver_describe(struct gate_driver *driver, int slice, struct gate_member *ret_member);
-void gate_driver_follow(struct gate_driver *driver, uint32_t gpu_id, bool open);
+const struct gate_set *gate_driver_set(const struct gate_driver *driver, uint32_t gpu_id);
+void gate_driver_follow(struct gate_driver *driver, uint32_t gpu_id);
 void gate_driver_figures(struct gate_driver *driver, uint32_t gpu_id, const struct gate_figures *figures);
 void gate_driver_lead(struct gate_driver *driver);
 

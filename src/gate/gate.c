@@ -126,12 +126,34 @@ static void keep_first(int *result, int r)
 		*result = r;
 }
 
+/* The last one takes its place; whoever looks at any moment finds every closed channel at least once. */
+static void drop(struct gate_set *set, uint32_t index)
+{
+	set->changes++;
+	set->channels[index] = set->channels[set->count - 1];
+	__atomic_store_n(&set->count, set->count - 1, __ATOMIC_SEQ_CST);
+}
+
+/* One by one: most are gone, and a call for several would fail. */
+static void open_leaving(struct gate_set *set, const struct gate_port *port)
+{
+	for (uint32_t i = 0; i < set->count;) {
+		if (set->channels[i].seen != GATE_LEAVING) {
+			i++;
+			continue;
+		}
+		call_driver(set, port, false, &i, 1);
+		drop(set, i);
+	}
+}
+
 int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open, uint64_t now_ns)
 {
 	struct gate_call call = { 0 };
 	bool retry = now_ns >= set->retry_ns;
 	int result = 0;
 
+	open_leaving(set, port);
 	for (uint32_t i = 0; i < set->count; i++) {
 		struct gate_channel *c = &set->channels[i];
 
@@ -162,7 +184,7 @@ int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open
 	return result;
 }
 
-int gate_open_all(struct gate_set *set, const struct gate_port *port)
+int gate_open_all(struct gate_set *set, const struct gate_port *port, enum gate_state after)
 {
 	struct gate_call call = { 0 };
 	int result = 0;
@@ -171,14 +193,10 @@ int gate_open_all(struct gate_set *set, const struct gate_port *port)
 		if (is_shut(&set->channels[i]))
 			keep_first(&result, call_add(set, port, false, &call, i));
 	keep_first(&result, call_flush(set, port, false, &call));
+	for (uint32_t i = 0; after == GATE_UNSURE && i < set->count && i < GATE_CHANNELS; i++)
+		if (set->channels[i].state == GATE_OPEN)
+			set->channels[i].state = GATE_UNSURE;
 	return result;
-}
-
-/* The last one takes its place; whoever looks at any moment finds every closed channel at least once. */
-static void drop(struct gate_set *set, uint32_t index)
-{
-	set->channels[index] = set->channels[set->count - 1];
-	__atomic_store_n(&set->count, set->count - 1, __ATOMIC_SEQ_CST);
 }
 
 int gate_forget(struct gate_set *set, const struct gate_port *port, uint32_t slice)
@@ -221,7 +239,7 @@ static bool is_scheduled(const struct hold *hold)
 	return (hold->length & SCHEDULE_STATE) == SCHEDULED;
 }
 
-static struct gate_channel *set_find(struct collection *c, const struct hold *hold)
+static struct gate_channel *set_find(struct collection *c, uint32_t client, uint32_t handle)
 {
 	struct gate_set *set = c->set;
 
@@ -229,7 +247,7 @@ static struct gate_channel *set_find(struct collection *c, const struct hold *ho
 		uint32_t i = (c->hint + n) % set->count;
 		struct gate_channel *channel = &set->channels[i];
 
-		if (channel->client == hold->client && channel->handle == hold->handle && channel->slice == c->slice) {
+		if (channel->client == client && channel->handle == handle && channel->slice == c->slice) {
 			c->hint = i + 1;
 			return channel;
 		}
@@ -237,12 +255,35 @@ static struct gate_channel *set_find(struct collection *c, const struct hold *ho
 	return NULL;
 }
 
+static void collect_channel(struct collection *c, uint32_t client, uint32_t handle, uint32_t schedules)
+{
+	struct gate_channel *channel = set_find(c, client, handle);
+
+	if (!channel) {
+		if (c->set->count == GATE_CHANNELS) {
+			c->full = true;
+			return;
+		}
+		channel = &c->set->channels[c->set->count];
+		*channel = (struct gate_channel){ .client = client, .handle = handle, .slice = (uint8_t)c->slice,
+						  .state = GATE_OPEN };
+		__atomic_store_n(&c->set->count, c->set->count + 1, __ATOMIC_SEQ_CST);
+	}
+	/* to schedule it has opened it, perhaps */
+	if (channel->schedules != schedules) {
+		c->set->changes++;
+		if (channel->state == GATE_CLOSED)
+			channel->state = GATE_UNSURE;
+	}
+	channel->schedules = schedules;
+	channel->seen = GATE_SEEN;
+	c->count++;
+}
+
 static int collect_one(struct hold *hold, void *arg)
 {
 	struct collection *c = arg;
-	struct gate_channel *channel;
 	const struct hold *runner;
-	uint32_t schedules;
 
 	if (hold->gpu != c->account_gpu)
 		return 0;
@@ -250,25 +291,31 @@ static int collect_one(struct hold *hold, void *arg)
 	/* one that was not scheduled cannot run, and is opened when it is */
 	if (runner->engine > ENGINE_GR_LAST || !(is_scheduled(runner) || is_scheduled(hold)))
 		return 0;
-	channel = set_find(c, hold);
-	if (!channel) {
-		if (c->set->count == GATE_CHANNELS) {
-			c->full = true;
-			return 0;
-		}
-		channel = &c->set->channels[c->set->count];
-		*channel = (struct gate_channel){ .client = hold->client, .handle = hold->handle,
-						  .slice = (uint8_t)c->slice, .state = GATE_OPEN };
-		__atomic_store_n(&c->set->count, c->set->count + 1, __ATOMIC_SEQ_CST);
-	}
-	/* to schedule it has opened it, perhaps */
-	schedules = (uint32_t)(runner->length / SCHEDULE_ONCE + (runner == hold ? 0 : hold->length / SCHEDULE_ONCE));
-	if (channel->schedules != schedules && channel->state == GATE_CLOSED)
-		channel->state = GATE_UNSURE;
-	channel->schedules = schedules;
-	channel->seen = 1;
-	c->count++;
+	collect_channel(c, hold->client, hold->handle,
+			(uint32_t)(runner->length / SCHEDULE_ONCE + (runner == hold ? 0 : hold->length / SCHEDULE_ONCE)));
 	return 0;
+}
+
+static void forget_seen(struct gate_set *set, uint32_t slice)
+{
+	for (uint32_t i = 0; i < set->count; i++)
+		if (set->channels[i].slice == slice)
+			set->channels[i].seen = GATE_UNSEEN;
+}
+
+/* A channel that its account does not know may live: a forked child has it, or a peer has told us wrong. */
+static void drop_unseen(struct gate_set *set, uint32_t slice)
+{
+	for (uint32_t i = 0; i < set->count;) {
+		struct gate_channel *c = &set->channels[i];
+
+		if (c->slice == slice && c->seen == GATE_UNSEEN && is_shut(c))
+			c->seen = GATE_LEAVING;
+		if (c->slice == slice && c->seen == GATE_UNSEEN)
+			drop(set, i);
+		else
+			i++;
+	}
 }
 
 int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu)
@@ -277,14 +324,41 @@ int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, 
 
 	if (slice >= GATE_SLICES)
 		return -EINVAL;
-	for (uint32_t i = 0; i < set->count; i++)
-		set->channels[i].seen = 0;
+	forget_seen(set, slice);
 	account_each(account, HOLD_CHANNEL, collect_one, &c);
-	for (uint32_t i = 0; i < set->count;) {
-		if (set->channels[i].slice == slice && !set->channels[i].seen)
-			drop(set, i);
-		else
-			i++;
-	}
+	drop_unseen(set, slice);
 	return c.full ? -ENOSPC : c.count;
+}
+
+uint32_t gate_describe(const struct gate_set *set, uint32_t slice, uint32_t first, struct gate_about *ret_list, uint32_t max,
+		       uint32_t *ret_total)
+{
+	uint32_t total = 0, count = 0;
+
+	for (uint32_t i = 0; i < set->count; i++) {
+		const struct gate_channel *c = &set->channels[i];
+
+		if (c->slice != slice)
+			continue;
+		if (total++ >= first && count < max)
+			ret_list[count++] = (struct gate_about){ .client = c->client, .handle = c->handle,
+								 .schedules = c->schedules };
+	}
+	*ret_total = total;
+	return count;
+}
+
+int gate_take(struct gate_set *set, uint32_t slice, const struct gate_about *list, uint32_t count, bool is_first, bool is_last)
+{
+	struct collection c = { .set = set, .slice = slice };
+
+	if (slice >= GATE_SLICES)
+		return -EINVAL;
+	if (is_first)
+		forget_seen(set, slice);
+	for (uint32_t i = 0; i < count; i++)
+		collect_channel(&c, list[i].client, list[i].handle, list[i].schedules);
+	if (is_last)
+		drop_unseen(set, slice);
+	return c.full ? -ENOSPC : 0;
 }

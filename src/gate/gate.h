@@ -35,12 +35,18 @@ enum gate_state {
 	GATE_GONE,	/* the driver does not know this channel, the account still does */
 };
 
+enum gate_seen {
+	GATE_UNSEEN,
+	GATE_SEEN,
+	GATE_LEAVING,	/* its account knows it no more, but it is closed: opened by the next gate_apply(), and dropped */
+};
+
 struct gate_channel {
 	uint32_t client;
 	uint32_t handle;
 	uint16_t state;		/* enum gate_state */
 	uint8_t slice;
-	uint8_t seen;		/* by the collection under way */
+	uint8_t seen;		/* by the collection under way: enum gate_seen */
 	uint32_t schedules;	/* how often its owner has scheduled it */
 };
 
@@ -49,6 +55,7 @@ struct gate_set {
 	uint32_t gpu;		/* as gate_port's control() knows it */
 	uint32_t count;
 	uint64_t calls;		/* made in all */
+	uint64_t changes;	/* counts up when channels come, go or are scheduled anew */
 	uint64_t retry_ns;	/* when to try again those that are gone: a handle may have been used anew */
 	struct gate_channel channels[GATE_CHANNELS];
 };
@@ -61,13 +68,26 @@ void gate_init(struct gate_set *set, uint32_t gpu);
  * Returns the number of the slice's channels, or -ENOSPC when some found no room. The caller holds the ledger's lock. */
 int gate_collect(struct gate_set *set, uint32_t slice, struct account *account, uint32_t account_gpu);
 
+/* One channel, as told to who moves gates for others. */
+struct gate_about {
+	uint32_t client, handle, schedules;
+};
+
+/* The channels of a slice, from number first on: fills max entries at the most. Returns how many; *ret_total is that of all. */
+uint32_t gate_describe(const struct gate_set *set, uint32_t slice, uint32_t first, struct gate_about *ret_list, uint32_t max,
+		       uint32_t *ret_total);
+
+/* The other end: a part of such a list, is_first to is_last, takes the place of what was known of the slice. Returns 0, or
+ * -ENOSPC when some found no room. */
+int gate_take(struct gate_set *set, uint32_t slice, const struct gate_about *list, uint32_t count, bool is_first, bool is_last);
+
 /* Make the gates of slices (bit i for slice i) as open says: opens first, closes then, with as few calls as can be.
  * Channels the driver does not know are passed over until the account forgets them too.
  * Returns 0, or the first failure: negative errno, -EIO for a status that means trouble (wait before the next call). */
 int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open, uint64_t now_ns);
 
-/* Open everything. System calls only. */
-int gate_open_all(struct gate_set *set, const struct gate_port *port);
+/* Open everything. System calls only. after: what state is noted; GATE_UNSURE when somebody may be about to close one. */
+int gate_open_all(struct gate_set *set, const struct gate_port *port, enum gate_state after);
 
 /* Open and forget the channels of a slice. */
 int gate_forget(struct gate_set *set, const struct gate_port *port, uint32_t slice);

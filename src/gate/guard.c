@@ -52,7 +52,7 @@ static int open_everything(struct guard_shared *shared, const struct gate_port *
 	int result = 0;
 
 	for (uint32_t i = 0; i < shared->set_count; i++) {
-		int r = gate_open_all(&shared->sets[i], port);
+		int r = gate_open_all(&shared->sets[i], port, GATE_UNSURE);
 
 		if (!result)
 			result = r;

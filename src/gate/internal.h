@@ -19,12 +19,19 @@ struct lane {
 	bool is_remote;		/* a member's */
 	uint32_t channels;
 	uint64_t report_at_ns;
+	uint32_t timeslice_us;		/* of its groups, set when the set had counted so many changes */
+	uint64_t timeslice_changes;
+	uint64_t timeslice_again_ns;	/* to be set once more: 0: not */
+	uint64_t seen_ns, busy_since_ns;	/* realtime: last looked at; busy all the time since then, 0: not */
 	uint32_t seen_holds, seen_free;	/* the account when its channels were last collected */
 	uint64_t look_at_ns;
 	struct wants wants;
 	/* The meter's figure, cut to what an open gate made possible: a context may stay on the GPU behind its gate. */
 	bool measured;
+	bool has_strangers;		/* more processes than the meter can tell apart */
 	uint64_t raw_ns, busy_ns, possible_ns, since_ns, switches;
+	uint64_t shown_ns;	/* the part of busy_ns that is sure */
+	struct gate_figures base;	/* of the slice before whoever measures it now began to: figures never step back */
 };
 
 struct slice {
@@ -43,7 +50,9 @@ struct desk {
 	bool pids_fit;			/* the meter has seen a process of ours: who it has not seen has not run */
 	uint64_t apply_after_ns;	/* back-off */
 	uint64_t pids_at_ns;
-	bool is_followed, told_open;	/* somebody else decides, and did so */
+	bool is_urgent;			/* a pause begins or ends: gates first, figures later */
+	bool is_followed;		/* somebody else decides */
+	uint32_t told_timeslice_us;
 	struct lane lanes[ARBITER_SLICES];
 };
 
@@ -55,6 +64,10 @@ struct gate_driver {
 	struct slice slices[ARBITER_SLICES];
 	struct desk desks[ACCOUNT_GPUS];
 };
+
+/* Timeslices. Realtime slices get the longest that the driver programs; beside them others get one so short that whoever has
+ * priority waits for a switch and not for a timeslice. */
+enum { TIMESLICE_USUAL_US = 2048, TIMESLICE_REALTIME_US = 4000, TIMESLICE_BESIDE_US = 32 };
 
 static inline uint32_t load_u32(const void *word)
 {
@@ -72,7 +85,19 @@ int gate_free_slice(const struct gate_driver *d);
 /* Which GPU of ours a GPU of a ledger is; -1: not attached here. */
 int gate_find_gpu(const struct rm *rm, uint32_t gpu_id);
 
-/* Into a ledger, for `fracgpu stat`. */
-void gate_put_figures(struct ledger_compute *to, const struct gate_figures *figures);
+/* Give all compute groups of a slice of ours this timeslice, if they do not have it. now 0: the last word. */
+void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_t us, uint64_t now);
+
+/* Into a ledger, for `fracgpu stat`, on top of the lane's base. */
+void gate_put_figures(struct ledger_compute *to, const struct lane *lane, const struct gate_figures *figures);
+
+/* The slice's figures go on from here; figures: those of who measures it from now on. */
+void gate_rebase(struct lane *lane, const struct ledger_compute *now, const struct gate_figures *figures);
+
+/* Somebody else begins or ends to decide for a GPU: what was measured and decided up to now is of another time. Figures go on. */
+void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed);
+
+/* What this driver itself has measured. */
+struct gate_figures gate_own_figures(const struct desk *desk, int slice);
 
 #endif

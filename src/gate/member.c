@@ -74,30 +74,57 @@ void gate_driver_describe(struct gate_driver *d, int slice, struct gate_member *
 	}
 }
 
-void gate_driver_follow(struct gate_driver *d, uint32_t gpu_id, bool open)
+void gate_driver_channels(struct gate_driver *d, int slice, uint32_t gpu_id, const struct gate_about *list, uint32_t count,
+			  bool is_first, bool is_last)
+{
+	int gpu = gate_find_gpu(&d->rm, gpu_id);
+
+	if (gate_driver_decides(d, slice, gpu_id))
+		gate_take(&d->guard.shared->sets[gpu], (uint32_t)slice, list, count, is_first, is_last);
+}
+
+bool gate_driver_decides(const struct gate_driver *d, int slice, uint32_t gpu_id)
+{
+	int gpu = gate_find_gpu(&d->rm, gpu_id);
+
+	return gpu >= 0 && d->desks[gpu].lanes[slice].used && d->desks[gpu].lanes[slice].is_remote;
+}
+
+const struct gate_set *gate_driver_set(const struct gate_driver *d, uint32_t gpu_id)
+{
+	int gpu = gate_find_gpu(&d->rm, gpu_id);
+
+	return gpu < 0 ? NULL : &d->guard.shared->sets[gpu];
+}
+
+void gate_driver_follow(struct gate_driver *d, uint32_t gpu_id)
 {
 	int gpu = gate_find_gpu(&d->rm, gpu_id);
 
 	if (gpu < 0)
 		return;
-	d->desks[gpu].is_followed = true;
-	d->desks[gpu].told_open = open;
+	gate_reset_desk(d, (uint32_t)gpu, true);
 }
 
 void gate_driver_lead(struct gate_driver *d)
 {
-	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
-		d->desks[i].is_followed = false;
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
+		if (d->desks[i].is_followed)
+			gate_reset_desk(d, i, false);
+	}
 }
 
 void gate_driver_figures(struct gate_driver *d, uint32_t gpu_id, const struct gate_figures *figures)
 {
 	int gpu = gate_find_gpu(&d->rm, gpu_id);
 
+	if (gpu >= 0 && (figures->timeslice_us == TIMESLICE_USUAL_US || figures->timeslice_us == TIMESLICE_REALTIME_US ||
+			 figures->timeslice_us == TIMESLICE_BESIDE_US))
+		d->desks[gpu].told_timeslice_us = figures->timeslice_us;
 	for (int slice = 0; gpu >= 0 && slice < ARBITER_SLICES; slice++) {
 		const struct lane *lane = &d->desks[gpu].lanes[slice];
 
 		if (lane->used && !lane->is_remote)
-			gate_put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], figures);
+			gate_put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], lane, figures);
 	}
 }

@@ -121,6 +121,7 @@ static void drive_loop(struct ledger_handle *h, struct share *share, struct gate
 			return;
 		share_tend(share, now);
 		gate_driver_step(d, now, &next);
+		share_speak(share, now);
 		if (wait_for_word(share, waker, next))
 			share_changed(share);
 	}
@@ -136,7 +137,6 @@ static int drive(struct ledger_handle *h, const struct gate_options *options, co
 	int r;
 
 	share_init(&share, options);
-	ours.tell = share_tell;
 	ours.report = share_report;
 	ours.arg = &share;
 	r = gate_driver_new(&d, &ours, err);

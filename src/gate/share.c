@@ -18,14 +18,32 @@
 #define MS UINT64_C(1000000)
 #define RETRY_NS (50 * MS)
 #define LOOK_NS (100 * MS)
+#define SILENCE_NS (3000 * MS)
 
-enum { MAGIC = 0x46474702, MESSAGES_AT_ONCE = 64, ORDER_GATE = 1, ORDER_FIGURES = 2 };
+enum {
+	MAGIC = 0x46474703, MESSAGES_AT_ONCE = 16, CHANNELS_AT_ONCE = 256, CHANNELS_MAX = 4096,
+	ORDER_FOLLOW = 1, ORDER_FIGURES = 2,
+};
 
-/* From a member. */
+/* From a member: first the one, then any. */
 struct hello {
 	uint32_t magic;
 	uint32_t size;
 	struct gate_member about;
+};
+
+struct channels {
+	uint32_t magic;
+	uint32_t gpu_id;
+	uint32_t first, count, total;
+	struct gate_about list[CHANNELS_AT_ONCE];
+};
+
+_Static_assert(sizeof(struct hello) != sizeof(struct channels), "messages are told apart by their size");
+
+union message {
+	struct hello hello;
+	struct channels channels;
 };
 
 /* To a member. */
@@ -33,7 +51,7 @@ struct order {
 	uint32_t magic;
 	uint32_t kind;
 	uint32_t gpu_id;
-	uint32_t open;
+	uint32_t reserved;
 	struct gate_figures figures;
 };
 
@@ -108,13 +126,6 @@ static void send_order(struct share *s, int slice, const struct order *order)
 		shutdown(s->members[index].fd, SHUT_RDWR);
 }
 
-void share_tell(void *arg, int member, uint32_t gpu_id, bool open)
-{
-	const struct order order = { .magic = MAGIC, .kind = ORDER_GATE, .gpu_id = gpu_id, .open = open };
-
-	send_order(arg, member, &order);
-}
-
 void share_report(void *arg, int member, uint32_t gpu_id, const struct gate_figures *figures)
 {
 	const struct order order = { .magic = MAGIC, .kind = ORDER_FIGURES, .gpu_id = gpu_id, .figures = *figures };
@@ -159,22 +170,48 @@ static bool take_hello(struct share *s, uint32_t index, const struct hello *hell
 	if (slice < 0)
 		return false;
 	s->members[index].slice = slice;
-	for (uint32_t i = 0; i < hello->about.gpu_count && i < ACCOUNT_GPUS; i++)
-		share_tell(s, slice, hello->about.gpus[i].gpu_id, true);
+	for (uint32_t i = 0; i < hello->about.gpu_count && i < ACCOUNT_GPUS; i++) {
+		const struct order order = { .magic = MAGIC, .kind = ORDER_FOLLOW, .gpu_id = hello->about.gpus[i].gpu_id };
+
+		if (gate_driver_decides(s->driver, slice, order.gpu_id))
+			send_order(s, slice, &order);
+	}
 	return true;
+}
+
+static bool take_channels(struct share *s, uint32_t index, const struct channels *channels)
+{
+	int slice = s->members[index].slice;
+
+	/* who has more drives them itself */
+	if (slice < 0 || channels->count > CHANNELS_AT_ONCE || channels->total > CHANNELS_MAX ||
+	    channels->first > channels->total - channels->count)
+		return false;
+	gate_driver_channels(s->driver, slice, channels->gpu_id, channels->list, channels->count, channels->first == 0,
+			     channels->first + channels->count >= channels->total);
+	return true;
+}
+
+static bool take_message(struct share *s, uint32_t index, const union message *message, size_t size)
+{
+	if (message->hello.magic != MAGIC)
+		return false;
+	if (size == sizeof(message->channels))
+		return take_channels(s, index, &message->channels);
+	return size == sizeof(message->hello) && message->hello.size == size && take_hello(s, index, &message->hello);
 }
 
 /* False: the member is gone, or speaks another language. */
 static bool hear_member(struct share *s, uint32_t index)
 {
-	struct hello hello;
+	union message message;
 
 	for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
-		ssize_t n = recv(s->members[index].fd, &hello, sizeof(hello), MSG_DONTWAIT);
+		ssize_t n = recv(s->members[index].fd, &message, sizeof(message), MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return true;
-		if (n != sizeof(hello) || hello.magic != MAGIC || hello.size != sizeof(hello) || !take_hello(s, index, &hello))
+		if (n <= 0 || !take_message(s, index, &message, (size_t)n))
 			return false;
 	}
 	return true;
@@ -215,6 +252,7 @@ static bool follow(struct share *s)
 		return false;
 	}
 	memset(&s->sent, 0xff, sizeof(s->sent));
+	memset(s->lists, 0, sizeof(s->lists));
 	s->look_ns = 0;
 	return true;
 }
@@ -228,8 +266,8 @@ static void lose_leader(struct share *s)
 
 static bool take_order(struct share *s, const struct order *order)
 {
-	if (order->kind == ORDER_GATE)
-		gate_driver_follow(s->driver, order->gpu_id, order->open);
+	if (order->kind == ORDER_FOLLOW)
+		gate_driver_follow(s->driver, order->gpu_id);
 	else if (order->kind == ORDER_FIGURES)
 		gate_driver_figures(s->driver, order->gpu_id, &order->figures);
 	else
@@ -237,9 +275,13 @@ static bool take_order(struct share *s, const struct order *order)
 	return true;
 }
 
-static bool hear_leader(struct share *s)
+/* It speaks ten times a second. One that is silent hangs: what it closed its guard opens. */
+static bool hear_leader(struct share *s, uint64_t now)
 {
 	struct order order;
+
+	if (now - s->heard_ns > SILENCE_NS)
+		return false;
 
 	for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
 		ssize_t n = recv(s->leader, &order, sizeof(order), MSG_DONTWAIT);
@@ -248,8 +290,41 @@ static bool hear_leader(struct share *s)
 			return true;
 		if (n != sizeof(order) || order.magic != MAGIC || !take_order(s, &order))
 			return false;
+		s->heard_ns = now;
 	}
 	return true;
+}
+
+/* False: the leader is gone, or does not read. */
+static bool say(const struct share *s, const void *message, size_t size)
+{
+	return send(s->leader, message, size, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+/* Our channels on a GPU, if they have changed: as many as the leader has room for now, the others at the next look. */
+static void say_channels(struct share *s, uint32_t i, uint32_t gpu_id)
+{
+	const struct gate_set *set = gate_driver_set(s->driver, gpu_id);
+	struct channels message = { .magic = MAGIC, .gpu_id = gpu_id };
+
+	if (!set)
+		return;
+	if (s->lists[i].changes != set->changes)
+		s->lists[i].next = 0;
+	else if (s->lists[i].is_sent)
+		return;
+	s->lists[i].changes = set->changes;
+	do {
+		message.first = s->lists[i].next;
+		message.count = gate_describe(set, (uint32_t)s->slice, message.first, message.list, CHANNELS_AT_ONCE,
+					      &message.total);
+		s->lists[i].is_sent = message.first + message.count >= message.total;
+		if (!say(s, &message, sizeof(message))) {
+			s->lists[i].is_sent = false;
+			return;
+		}
+		s->lists[i].next += message.count;
+	} while (!s->lists[i].is_sent);
 }
 
 /* Say what has changed of ours. */
@@ -261,10 +336,14 @@ static bool say_hello(struct share *s, uint64_t now)
 		return true;
 	s->look_ns = now + LOOK_NS;
 	gate_driver_describe(s->driver, s->slice, &hello.about);
-	if (memcmp(&hello.about, &s->sent, sizeof(s->sent)) == 0)
-		return true;
-	s->sent = hello.about;
-	return send(s->leader, &hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(hello);
+	if (memcmp(&hello.about, &s->sent, sizeof(s->sent)) != 0) {
+		if (!say(s, &hello, sizeof(hello)))
+			return false;
+		s->sent = hello.about;
+	}
+	for (uint32_t i = 0; i < hello.about.gpu_count; i++)
+		say_channels(s, i, hello.about.gpus[i].gpu_id);
+	return true;
 }
 
 /* ---- both ---- */
@@ -275,12 +354,18 @@ void share_tend(struct share *s, uint64_t now)
 		return;
 	if (s->listener < 0 && s->leader < 0 && now >= s->retry_ns) {
 		s->retry_ns = now + RETRY_NS;
-		if (!lead(s))
-			follow(s);
+		if (!lead(s) && follow(s))
+			s->heard_ns = now;
 	}
 	if (s->listener >= 0)
 		tend_members(s);
-	if (s->leader >= 0 && (!hear_leader(s) || !say_hello(s, now)))
+	if (s->leader >= 0 && !hear_leader(s, now))
+		lose_leader(s);
+}
+
+void share_speak(struct share *s, uint64_t now)
+{
+	if (s->leader >= 0 && !say_hello(s, now))
 		lose_leader(s);
 }
 
@@ -300,7 +385,7 @@ uint32_t share_polls(const struct share *s, struct pollfd *ret_polls)
 
 	if (s->leader >= 0)
 		ret_polls[count++] = (struct pollfd){ .fd = s->leader, .events = POLLIN };
-	if (s->listener >= 0)
+	if (s->listener >= 0 && s->count < SHARE_MEMBERS)
 		ret_polls[count++] = (struct pollfd){ .fd = s->listener, .events = POLLIN };
 	for (uint32_t i = 0; i < s->count; i++)
 		ret_polls[count++] = (struct pollfd){ .fd = s->members[i].fd, .events = POLLIN };

@@ -9,8 +9,8 @@
  *  - the lock word holds the slot that has it; a waiter may steal it when that process is gone (a POSIX lock on byte
  *    LEDGER_PID_BYTE + slot, which no child inherits), and repairs the account.
  * Lock order: the per-process state in struct ledger_handle needs no lock of its own; the lock word is the only lock.
- * No malloc, no stdio, raw system calls: it is linked into the preload library. Signals are blocked while the lock is
- * held. */
+ * No malloc, no stdio, raw system calls: it is linked into the preload library. Signals are blocked while the lock of a file
+ * ledger is held: a handler may call, leave by longjmp, or stay. */
 #ifndef FG_LEDGER_LEDGER_H
 #define FG_LEDGER_LEDGER_H
 
@@ -24,7 +24,7 @@
 #include "policy/limit.h"
 
 enum {
-	LEDGER_VERSION = 3,
+	LEDGER_VERSION = 4,
 	LEDGER_SLOTS = 1024,
 	LEDGER_NAME = 64,
 	LEDGER_OFD_BYTE = 0x10000,	/* byte ranges that are locked, beyond any data use */
@@ -81,6 +81,8 @@ struct ledger_compute {
 	uint64_t switches;	/* of its gate, open to closed or back, so far */
 	uint32_t source;	/* of busy_ns: enum meter_source; 0: not measured */
 	uint32_t channels;	/* of the slice that the gates hold */
+	uint32_t timeslice_us;	/* that its groups shall have there; 0: nobody says */
+	uint32_t reserved;
 };
 
 struct ledger {
@@ -151,9 +153,16 @@ int ledger_attach(struct ledger_handle *h);
 void ledger_close(struct ledger_handle *h);
 
 /* Take and leave the lock; *saved keeps the signal mask. On a memory-only ledger the word is a plain futex lock
- * between threads. A process that is not attached may take it too, from one thread at a time. */
+ * between threads, and signals stay as they are: in a process with such a ledger no handler may take it or not return.
+ * A process that is not attached may take it too, from one thread at a time. */
 void ledger_lock(struct ledger_handle *h, sigset_t *saved);
 void ledger_unlock(struct ledger_handle *h, const sigset_t *saved);
+
+/* The two halves, for who takes it several times: signals first, restored last. */
+void ledger_block_signals(const struct ledger_handle *h, sigset_t *saved);
+void ledger_restore_signals(const struct ledger_handle *h, const sigset_t *saved);
+void ledger_take(struct ledger_handle *h);
+void ledger_leave(struct ledger_handle *h);
 
 /* Under the lock: free the slots of dead processes and what they held. Returns how many were freed. When no
  * slot is left alive, exports of nobody go too. File ledgers only. */

@@ -160,11 +160,22 @@ void lock_leave(struct ledger_handle *h)
 		word_wake(lock);
 }
 
-void ledger_lock(struct ledger_handle *h, sigset_t *saved)
+void ledger_block_signals(const struct ledger_handle *h, sigset_t *saved)
+{
+	if (h->path[0])		/* a file: the program's signals */
+		signals_block(saved);
+}
+
+void ledger_restore_signals(const struct ledger_handle *h, const sigset_t *saved)
+{
+	if (h->path[0])
+		signals_restore(saved);
+}
+
+void ledger_take(struct ledger_handle *h)
 {
 	int slot = LEDGER_LOAD(&h->slot);
 
-	signals_block(saved);
 	if (slot >= 0) {
 		lock_take(h, lock_word((uint32_t)slot, LEDGER_LOAD(&h->generation)));
 		return;
@@ -174,10 +185,21 @@ void ledger_lock(struct ledger_handle *h, sigset_t *saved)
 	lock_take(h, lock_word(UNATTACHED, (uint32_t)h->pid));
 }
 
-void ledger_unlock(struct ledger_handle *h, const sigset_t *saved)
+void ledger_leave(struct ledger_handle *h)
 {
 	lock_leave(h);
 	if (LEDGER_LOAD(&h->slot) < 0 && LEDGER_LOAD(&h->fd) >= 0)
 		byte_lock(h->fd, F_SETLK, F_UNLCK, LEDGER_PID_BYTE + UNATTACHED);
-	signals_restore(saved);
+}
+
+void ledger_lock(struct ledger_handle *h, sigset_t *saved)
+{
+	ledger_block_signals(h, saved);
+	ledger_take(h);
+}
+
+void ledger_unlock(struct ledger_handle *h, const sigset_t *saved)
+{
+	ledger_leave(h);
+	ledger_restore_signals(h, saved);
 }

@@ -102,14 +102,26 @@ static struct meter_engine *engine_of(struct meter *m, uint16_t instance)
 	return free_one;
 }
 
+/* Where a context left because it had no more work there is less to save; such stays are short. */
+static uint64_t worked(const struct meter *m, uint64_t ns)
+{
+	return ns - (ns / 16 < m->saving_ns ? ns / 16 : m->saving_ns);
+}
+
+static uint64_t loaded(uint64_t ns, uint32_t load)
+{
+	return load == METER_FULL_LOAD ? ns : ns / METER_FULL_LOAD * load;
+}
+
 /* The context that is on the engine leaves it at a time. */
 static void leave(struct meter *m, struct meter_engine *e, uint64_t time_ns)
 {
 	if (!e->running)
 		return;
 	e->running = false;
+	e->left_ns = time_ns;
 	if (time_ns >= e->since_ns)
-		book(m, e->who, time_ns - e->since_ns);
+		book(m, e->who, loaded(worked(m, time_ns - e->since_ns), e->load));
 	else
 		m->odd++;
 }
@@ -172,6 +184,7 @@ void meter_record(struct meter *m, const struct meter_record *record, uint64_t n
 		e->who = pid_entry(m, record->pid);
 		e->context = record->context;
 		e->since_ns = record->time_ns;
+		e->load = METER_FULL_LOAD;
 		break;
 	case METER_SIMPLE_END:
 	case METER_SAVE_END:
@@ -206,6 +219,7 @@ int meter_assign(struct meter *m, uint32_t pid, int slice)
 	who = pid_entry(m, pid);
 	if (who == METER_PIDS)
 		return -ENOSPC;
+	m->pids[who].is_doubted = false;
 	if (m->pids[who].slice == slice)
 		return 0;
 	if (m->pids[who].slice < 0)
@@ -216,6 +230,32 @@ int meter_assign(struct meter *m, uint32_t pid, int slice)
 	return 0;
 }
 
+void meter_doubt(struct meter *m)
+{
+	for (uint32_t i = 0; i < m->pid_count; i++)
+		m->pids[i].is_doubted = m->pids[i].slice >= 0;
+}
+
+void meter_forget(struct meter *m)
+{
+	for (uint32_t i = 0; i < m->pid_count; i++) {
+		if (!m->pids[i].is_doubted)
+			continue;
+		/* what it used stays the slice's */
+		m->pids[i].slice = -1;
+		m->pids[i].busy_ns = 0;
+		m->pids[i].is_doubted = false;
+	}
+}
+
+/* ns that a context has been on its engine, since it came or was last charged. */
+static uint64_t stay_of(const struct meter *m, const struct meter_engine *e, uint64_t now_ns)
+{
+	int64_t ns = (int64_t)(meter_gpu_ns(m, now_ns) - e->since_ns);
+
+	return e->running && ns > 0 ? (uint64_t)ns : 0;
+}
+
 /* ns of the intervals under way, of one slice or one entry (the other is -1). */
 static uint64_t under_way(const struct meter *m, int slice, int64_t who, uint64_t now_ns)
 {
@@ -223,12 +263,11 @@ static uint64_t under_way(const struct meter *m, int slice, int64_t who, uint64_
 
 	for (uint32_t i = 0; i < METER_ENGINES; i++) {
 		const struct meter_engine *e = &m->engines[i];
-		int64_t ns = (int64_t)(now_ns - (uint64_t)m->offset_ns - e->since_ns);
 
-		if (!e->running || e->who >= METER_PIDS || ns <= 0)
+		if (!e->running || e->who >= METER_PIDS)
 			continue;
 		if (e->who == who || (slice >= 0 && m->pids[e->who].slice == slice))
-			sum += (uint64_t)ns;
+			sum += loaded(stay_of(m, e, now_ns), e->load);
 	}
 	return sum;
 }
@@ -248,6 +287,60 @@ uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns)
 uint64_t meter_stay_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
 {
 	return under_way(m, (int)slice, -1, now_ns);
+}
+
+uint64_t meter_unproved_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; m->expects_loads && i < METER_ENGINES; i++) {
+		const struct meter_engine *e = &m->engines[i];
+		uint64_t ns = stay_of(m, e, now_ns);
+
+		if (ns > METER_CREDIT_NS && e->who < METER_PIDS && m->pids[e->who].slice == (int)slice)
+			sum += loaded(ns - METER_CREDIT_NS, e->load);
+	}
+	return sum;
+}
+
+uint64_t meter_longest_stay_ns(const struct meter *m, uint64_t now_ns)
+{
+	uint64_t longest = 0;
+
+	for (uint32_t i = 0; i < METER_ENGINES; i++) {
+		uint64_t ns = stay_of(m, &m->engines[i], now_ns);
+
+		if (ns > longest)
+			longest = ns;
+	}
+	return longest;
+}
+
+uint64_t meter_gpu_ns(const struct meter *m, uint64_t now_ns)
+{
+	return now_ns - (uint64_t)m->offset_ns;
+}
+
+void meter_load(struct meter *m, uint32_t permyriad, uint64_t from_ns, uint64_t to_ns)
+{
+	/* 99 % is all that it ever shows (H200) */
+	if (permyriad >= METER_FULL_LOAD / 100 * 99)
+		permyriad = METER_FULL_LOAD;
+	for (uint32_t i = 0; i < METER_ENGINES; i++) {
+		struct meter_engine *e = &m->engines[i];
+		uint64_t begin_ns = e->since_ns > from_ns ? e->since_ns : from_ns;
+		uint64_t busy_ns = loaded(to_ns - from_ns, permyriad);
+		uint64_t before_ns = e->left_ns > from_ns ? e->left_ns - from_ns : 0;
+
+		if (!e->running || to_ns <= begin_ns)
+			continue;
+		busy_ns = busy_ns > before_ns ? busy_ns - before_ns : 0;
+		if (permyriad == METER_FULL_LOAD || busy_ns > to_ns - begin_ns)
+			busy_ns = to_ns - begin_ns;
+		book(m, e->who, loaded(begin_ns - e->since_ns, e->load) + busy_ns);
+		e->since_ns = to_ns;
+		e->load = permyriad;
+	}
 }
 
 bool meter_has_seen(const struct meter *m, uint32_t slice)

@@ -181,6 +181,8 @@ int meter_reader_open(struct meter_reader *reader, struct rm *rm, uint32_t gpu, 
 	return 0;
 }
 
+#define SAMPLE_SPAN_MAX_NS UINT64_C(2000000000)
+#define SAMPLE_AGE_MAX_NS UINT64_C(2000000000)
 #define CLOCK_PAUSE_NS UINT64_C(1000000000)
 
 static uint64_t now_monotonic(void)
@@ -211,6 +213,69 @@ static void read_clock(struct meter_reader *r, struct meter *meter)
 		at_ns = before + took / 2;
 	}
 	meter_clock(meter, gpu_ns, at_ns);
+}
+
+/* GR's utilisation of a sample, 1/10000. NV2080_CTRL_PERF_GPUMON_ENGINE_UTIL_SAMPLE (ctrl2080perf.h): util, vgpuScale, procId. */
+static uint32_t util_of(const struct abi_layout *layout, const uint8_t *sample)
+{
+	return get_u32(sample, layout->util_sample_pid - 8u);
+}
+
+/* Of the GPU's clock. Microseconds (NVML's documentation), or nanoseconds (ctrl2080gpumon.h): both are since 1970. */
+static uint64_t sample_time_ns(const uint8_t *sample)
+{
+	uint64_t time = get_u64(sample, 0);
+
+	return time < UINT64_C(100000000000000000) ? time * 1000 : time;
+}
+
+static const uint8_t *first_sample(const struct meter_reader *r)
+{
+	const struct abi_layout *layout = &r->rm->layout;
+
+	return r->samples + layout->util_samples_size - (size_t)layout->util_sample_count * layout->util_sample_size;
+}
+
+/* What has stayed on the GPU for long is charged by the driver's newest sample: records do not tell work from its absence. */
+static void poll_load(struct meter_reader *r, struct meter *meter, uint64_t now_ns)
+{
+	const struct abi_layout *layout = &r->rm->layout;
+	const uint8_t *newest = NULL;
+	uint64_t before_ns = 0, time_ns = r->sample_ns, gpu_ns;
+
+	if (!r->samples && !r->has_no_samples)
+		r->has_no_samples = open_samples(r) < 0;
+	meter->expects_loads = !r->has_no_samples;
+	if (now_ns < r->load_at_ns || r->has_no_samples || meter_longest_stay_ns(meter, now_ns) < METER_STAY_NS)
+		return;
+	r->load_at_ns = now_ns + METER_STAY_NS / 2;
+	if (ask_samples(r) != NV_OK) {
+		r->has_no_samples = true;
+		return;
+	}
+	for (uint32_t i = 0; i < layout->util_sample_count; i++) {
+		const uint8_t *sample = first_sample(r) + (size_t)i * layout->util_sample_size;
+
+		uint64_t at_ns = sample_time_ns(sample);
+
+		if (at_ns > time_ns) {
+			newest = sample;
+			before_ns = time_ns;
+			time_ns = at_ns;
+		} else if (at_ns > before_ns && at_ns < time_ns) {
+			before_ns = at_ns;
+		}
+	}
+	r->sample_ns = time_ns;
+	if (!newest || !before_ns || time_ns - before_ns > SAMPLE_SPAN_MAX_NS)
+		return;
+	/* of the same clock as the records, or else of the time just now */
+	gpu_ns = meter_gpu_ns(meter, now_ns);
+	if (time_ns > gpu_ns || gpu_ns - time_ns > SAMPLE_AGE_MAX_NS) {
+		before_ns = gpu_ns - (time_ns - before_ns);
+		time_ns = gpu_ns;
+	}
+	meter_load(meter, util_of(layout, newest), before_ns, time_ns);
 }
 
 static int poll_records(struct meter_reader *r, struct meter *meter, uint64_t now_ns)
@@ -253,23 +318,19 @@ static int poll_samples(struct meter_reader *r, struct meter *meter)
 {
 	const struct abi_layout *layout = &r->rm->layout;
 	uint32_t count = layout->util_sample_count;
-	const uint8_t *first;
-	/* struct of an engine: util in 1/10000, since 570 a scale, then the pid */
-	uint32_t util = layout->util_sample_pid - (layout->util_sample_pid == 132 ? 4u : 8u);
 	int taken = 0;
 	int status = ask_samples(r);
 
 	if (status != NV_OK)
 		return status_error(status);
-	first = r->samples + layout->util_samples_size - (size_t)count * layout->util_sample_size;
 	for (;;) {
 		const uint8_t *next = NULL;
 		uint64_t time = 0;
 
 		/* a ring: take the oldest that is newer than the last one taken */
 		for (uint32_t i = 0; i < count; i++) {
-			const uint8_t *sample = first + (size_t)i * layout->util_sample_size;
-			uint64_t t = get_u64(sample, 0) * 1000;
+			const uint8_t *sample = first_sample(r) + (size_t)i * layout->util_sample_size;
+			uint64_t t = sample_time_ns(sample);
 
 			if (t > r->sample_ns && (!next || t < time)) {
 				next = sample;
@@ -279,7 +340,7 @@ static int poll_samples(struct meter_reader *r, struct meter *meter)
 		if (!next)
 			return taken;
 		if (r->sample_ns && time - r->sample_ns < UINT64_C(1000000000))
-			meter_sample(meter, get_u32(next, layout->util_sample_pid), get_u32(next, util), time - r->sample_ns);
+			meter_sample(meter, get_u32(next, layout->util_sample_pid), util_of(layout, next), time - r->sample_ns);
 		r->sample_ns = time;
 		taken++;
 	}
@@ -287,10 +348,14 @@ static int poll_samples(struct meter_reader *r, struct meter *meter)
 
 int meter_reader_poll(struct meter_reader *reader, struct meter *meter, uint64_t now_ns)
 {
+	int result;
+
 	switch (reader->source) {
 	case METER_RECORDS:
 	case METER_RECORDS_OWN:
-		return poll_records(reader, meter, now_ns);
+		result = poll_records(reader, meter, now_ns);
+		poll_load(reader, meter, now_ns);
+		return result;
 	case METER_SAMPLES:
 		return poll_samples(reader, meter);
 	case METER_NOTHING:

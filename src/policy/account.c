@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "base/sum.h"
+#include "policy/range_index.h"
 
 enum {
 	HASH_BUCKETS = sizeof(((struct account *)0)->hash) / sizeof(uint32_t),
@@ -74,12 +75,14 @@ static void chain(struct account *a, struct hold *h, uint32_t kind)
 
 	h->next = *bucket;
 	*bucket = (uint32_t)(h - a->holds) + 1;
+	range_index_add(a, h, kind);
 }
 
-static void unchain(struct account *a, const struct hold *h, uint32_t kind)
+static void unchain(struct account *a, struct hold *h, uint32_t kind)
 {
 	uint32_t wanted = (uint32_t)(h - a->holds) + 1;
 
+	range_index_remove(a, h, kind);
 	for (uint32_t *link = bucket_of_hold(a, h, kind); *link; link = &a->holds[*link - 1].next) {
 		if (*link == wanted) {
 			*link = h->next;
@@ -196,6 +199,7 @@ void account_repair(struct account *a)
 		a->charge_high = ACCOUNT_CHARGES;
 	for (uint32_t i = 0; i < HASH_BUCKETS; i++)
 		a->hash[i] = 0;
+	a->range_root = 0;
 	a->hold_count = 0;
 	a->managed_count = 0;
 	a->hold_free = 0;
@@ -480,32 +484,73 @@ static void unmap_hold(struct account *a, struct hold *h, uint64_t start, uint64
 		split_range(a, h, start, end);
 }
 
-void account_unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length)
+bool hold_is_newer(const struct hold *hold, uint64_t before)
 {
-	struct hold *h = account_find_range(a, kind, owner, address);
-	uint32_t high = a->hold_high;	/* a cut adds holds outside the range */
+	return (int32_t)(hold->born - (uint32_t)before) > 0;
+}
+
+/* The next range from *at on that meets what ends at end, and *at moved behind it. NULL when there is none. */
+static struct hold *next_range(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t *at, uint64_t end)
+{
+	struct hold *h = *at < end ? range_index_from(a, kind, owner, *at) : NULL;
+	uint64_t h_end;
+
+	if (!h || h->address >= end)
+		return NULL;
+	if (!sum_u64(h->address, h->length, &h_end))
+		h_end = UINT64_MAX;
+	*at = h_end > *at ? h_end : *at + 1;
+	return h;
+}
+
+static uint64_t end_of(uint64_t address, uint64_t length)
+{
 	uint64_t end;
 
-	if (!length || (kind == HOLD_MANAGED && !a->managed_count))
-		return;
-	if (!sum_u64(address, length, &end))
-		end = UINT64_MAX;
-	/* Ranges of one owner do not overlap: the usual case needs no scan. */
-	if (h && h->length == length) {
-		drop_one(a, h);
-		return;
-	}
-	for (uint32_t i = 0; i < high; i++) {
-		uint64_t unused;
+	return sum_u64(address, length, &end) ? end : UINT64_MAX;
+}
 
-		h = &a->holds[i];
-		if (h->kind != kind || h->owner != owner)
+/* before NULL: whenever it was booked. */
+static void unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+		  const uint64_t *before)
+{
+	uint64_t end = end_of(address, length), at = address, unused;
+	struct hold *h;
+
+	if (!a->range_root || (kind == HOLD_MANAGED && !a->managed_count))
+		return;
+	while ((h = next_range(a, kind, owner, &at, end))) {
+		if (before && hold_is_newer(h, *before))
 			continue;
 		if (sum_u64(h->address, h->length, &unused))
 			unmap_hold(a, h, address, end);
-		else if (h->address >= address && h->address < end)
+		else
 			drop_one(a, h);
 	}
+}
+
+void account_unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length)
+{
+	unmap(a, kind, owner, address, length, NULL);
+}
+
+void account_unmap_before(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+			  uint64_t before)
+{
+	unmap(a, kind, owner, address, length, &before);
+}
+
+bool account_has_newer(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+		       uint64_t before)
+{
+	uint64_t end = end_of(address, length), at = address;
+	const struct hold *h;
+
+	while ((h = next_range(a, kind, owner, &at, end))) {
+		if (hold_is_newer(h, before))
+			return true;
+	}
+	return false;
 }
 
 void account_drop_owner(struct account *a, uint16_t owner)
@@ -530,38 +575,4 @@ void account_drop_orphans(struct account *a)
 		if (h->kind == HOLD_EXPORT && h->owner == ACCOUNT_NO_OWNER)
 			drop_one(a, h);
 	}
-}
-
-uint64_t account_owner_bytes(const struct account *a, uint16_t owner, uint32_t gpu)
-{
-	uint64_t seen[ACCOUNT_CHARGES / 64] = { 0 };
-	uint64_t bytes = 0;
-
-	if (gpu >= ACCOUNT_GPUS)
-		return 0;
-	for (uint32_t i = 0; i < a->hold_high; i++) {
-		const struct hold *h = &a->holds[i];
-		uint32_t entry = h->charge - 1;
-
-		if (h->kind == HOLD_NONE || h->owner != owner || !h->charge || h->charge > ACCOUNT_CHARGES)
-			continue;
-		if (!(a->charges[entry].gpu_mask & 1u << gpu) || seen[entry / 64] & UINT64_C(1) << entry % 64)
-			continue;
-		seen[entry / 64] |= UINT64_C(1) << entry % 64;
-		bytes += a->charges[entry].bytes;
-	}
-	return bytes;
-}
-
-int account_each(struct account *a, enum hold_kind kind, int (*fn)(struct hold *hold, void *arg), void *arg)
-{
-	for (uint32_t i = 0; i < a->hold_high; i++) {
-		if (a->holds[i].kind == kind) {
-			int r = fn(&a->holds[i], arg);
-
-			if (r)
-				return r;
-		}
-	}
-	return 0;
 }

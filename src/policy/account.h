@@ -7,7 +7,7 @@
  *
  * Pure: fixed tables, no files, no clock, no locks, no allocation, no pointers inside (it lives in shared memory at
  * different addresses). Callers serialise. A process may die between any two stores: account_repair() makes the
- * derived parts (sums, counts, hash chains) true again from the holds and charges alone. */
+ * derived parts (sums, counts, hash chains, index) true again from the holds and charges alone. */
 #ifndef FG_POLICY_ACCOUNT_H
 #define FG_POLICY_ACCOUNT_H
 
@@ -39,12 +39,21 @@ struct hold {
 	uint32_t kind;		/* enum hold_kind; stored last when made, first when dropped */
 	uint16_t owner;		/* slot of the process that answers for it */
 	uint16_t gpu;
-	uint32_t client;	/* RM: client and handle. Others: 0 */
+	union {
+		uint32_t client;	/* RM: client and handle */
+		uint32_t left;		/* others: of the index of ranges, index + 1 (derived) */
+	};
 	uint32_t handle;	/* HOLD_RANGE: enum hold_range */
-	uint32_t parent;	/* handle of the parent in the same client; 0 for a client */
+	union {
+		uint32_t parent;	/* RM: handle of the parent in the same client; 0 for a client */
+		uint32_t right;		/* others: as left */
+	};
 	uint32_t charge;	/* index + 1; 0: keeps no memory */
 	uint32_t next;		/* hash chain, index + 1 (derived) */
-	uint32_t engine;	/* HOLD_CHANNEL, HOLD_GROUP: the driver's engine type */
+	union {
+		uint32_t engine;	/* HOLD_CHANNEL, HOLD_GROUP: the driver's engine type */
+		uint32_t born;		/* HOLD_MAPPING, HOLD_RANGE: low half of the serial when it was booked */
+	};
 	uint64_t address;	/* HOLD_MAPPING, HOLD_MANAGED: start; HOLD_EXPORT: serial */
 	uint64_t length;	/* HOLD_GROUP, HOLD_CHANNEL: enum hold_schedule */
 };
@@ -83,6 +92,7 @@ struct account {
 	uint32_t hold_high;			/* holds from here on were never used: scans end here */
 	uint32_t charge_high;
 	uint32_t managed_count;			/* HOLD_MANAGED holds (derived) */
+	uint32_t range_root;			/* index + 1 of the top of the index of ranges (derived) */
 	uint64_t serial;			/* last serial given to an export */
 	uint32_t hash[65536];			/* index + 1 of the first hold (derived) */
 	struct charge charges[ACCOUNT_CHARGES];
@@ -130,10 +140,21 @@ uint32_t account_drop(struct account *a, uint32_t client, uint32_t handle);
 /* Drop one hold. */
 void account_drop_hold(struct account *a, struct hold *hold);
 
-/* Drop the parts of an owner's ranges of one kind that lie inside [address, address + length). A range
+/* Drop the parts of an owner's HOLD_MAPPINGs or HOLD_MANAGEDs that lie inside [address, address + length). A range
  * that is cut keeps what is left of it, after a cut in the middle both ends: managed memory the bytes that are left, a
  * mapping all that it maps. */
 void account_unmap(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length);
+
+/* The same, but only of those that were booked up to a serial: what was booked since is not what went. */
+void account_unmap_before(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+			  uint64_t before);
+
+/* Whether a range meets one that was booked after a serial. */
+bool account_has_newer(struct account *a, enum hold_kind kind, uint16_t owner, uint64_t address, uint64_t length,
+		       uint64_t before);
+
+/* Whether a HOLD_MAPPING or HOLD_RANGE was booked after a serial (of the last two thousand million). */
+bool hold_is_newer(const struct hold *hold, uint64_t before);
 
 /* Drop everything an owner answers for: it is dead. HOLD_EXPORTs go to ACCOUNT_NO_OWNER instead. */
 void account_drop_owner(struct account *a, uint16_t owner);

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/sum.h"
+#include "policy/range_index.h"
 
 enum { CHECK_WINDOW = 4096 };	/* charges counted at a time, on the stack */
 
@@ -20,6 +21,8 @@ static bool are_chains_whole(const struct account *a)
 	for (uint32_t i = 0; i < a->hold_high; i++) {
 		kept += a->holds[i].kind != HOLD_NONE;
 		managed += a->holds[i].kind == HOLD_MANAGED;
+		if (!range_index_has(a, &a->holds[i]))
+			return false;
 	}
 	for (uint32_t b = 0; b < buckets; b++) {
 		for (uint32_t i = a->hash[b]; i; i = a->holds[i - 1].next) {

@@ -52,7 +52,7 @@ static bool is_known(uint64_t address, size_t size)
 }
 
 /* The range could be read. So that all from our frame to its end is known, a byte of each page between is read, too. */
-static void learn(uint64_t address, size_t size)
+static void learn(long thread, uint64_t address, size_t size)
 {
 	uint64_t start = (uint64_t)(uintptr_t)__builtin_frame_address(0) & ~(uint64_t)(PAGE - 1);
 	uint64_t end = (address + size + PAGE - 1) & ~(uint64_t)(PAGE - 1);
@@ -60,10 +60,7 @@ static void learn(uint64_t address, size_t size)
 	char bytes[STACK_NEAR / PAGE + 2];
 	unsigned long count = (end - start) / PAGE;
 	uint64_t known = known_pages;
-	long thread = SYS_CALL(SYS_gettid);
 
-	if (!is_near(address, size))
-		return;
 	for (unsigned long i = 0; i < count; i++)
 		pages[i] = (struct iovec){ (void *)(uintptr_t)(start + i * PAGE), 1 };
 	local = (struct iovec){ bytes, count };
@@ -102,11 +99,15 @@ static int copy_by_pipe(uint64_t to, uint64_t from, size_t size)
 	return result;
 }
 
-static int copy(long number, void *ours, uint64_t theirs, size_t size)
+/* Whose memory: not the process', whose first thread may be gone, and the memory with it. */
+static long this_thread(void)
+{
+	return SYS_CALL(SYS_gettid);
+}
+
+static int copy(long number, long thread, void *ours, uint64_t theirs, size_t size)
 {
 	struct iovec local = { ours, size }, remote = { (void *)(uintptr_t)theirs, size };
-	/* not the process: its first thread may be gone, and the memory with it */
-	long thread = SYS_CALL(SYS_gettid);
 
 	if (!size)
 		return 0;
@@ -119,15 +120,17 @@ static int copy(long number, void *ours, uint64_t theirs, size_t size)
 
 int memory_read(uint64_t address, void *buffer, size_t size)
 {
+	long thread;
 	int result;
 
 	if (is_known(address, size)) {
 		memcpy(buffer, (const void *)(uintptr_t)address, size);
 		return 0;
 	}
-	result = copy(SYS_process_vm_readv, buffer, address, size);
-	if (result == 0)
-		learn(address, size);
+	thread = this_thread();
+	result = copy(SYS_process_vm_readv, thread, buffer, address, size);
+	if (result == 0 && is_near(address, size))
+		learn(thread, address, size);
 	return result;
 }
 
@@ -137,5 +140,5 @@ int memory_write(uint64_t address, const void *buffer, size_t size)
 		memcpy((void *)(uintptr_t)address, buffer, size);
 		return 0;
 	}
-	return copy(SYS_process_vm_writev, (void *)(uintptr_t)buffer, address, size);
+	return copy(SYS_process_vm_writev, this_thread(), (void *)(uintptr_t)buffer, address, size);
 }

@@ -7,11 +7,15 @@
 #include <linux/seccomp.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef SECCOMP_FILTER_FLAG_SPEC_ALLOW
+#define SECCOMP_FILTER_FLAG_SPEC_ALLOW (1UL << 2) /* Linux 4.17 */
+#endif
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5) /* Linux 5.19 */
 #endif
@@ -55,11 +59,17 @@ enum {
 #define LOAD_ARG(n) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[n]) + LOW_WORD)
 #define AND(k) BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (k))
 #define RETURN(k) BPF_STMT(BPF_RET | BPF_K, (k))
+#define WORD(k) BPF_STMT(BPF_LD | BPF_IMM, (k))
 /* Jumps are counted from the next instruction: to a place by its index in the program below. */
 #define IF(op, k, here, yes) BPF_JUMP(BPF_JMP | (op) | BPF_K, (k), (yes) - (here) - 1, 0)
+#define GO(here, there) BPF_STMT(BPF_JMP | BPF_JA, (there) - (here) - 1)
 
 /* Where the parts of the program start. */
-enum { AT_COMPAT = 4, AT_NATIVE = 9, AT_IOCTL = 15, AT_SIZED = 19, AT_MMAP = 29, AT_ALLOW = 32, AT_ASK, AT_NONE };
+enum { AT_COMPAT = 4, AT_NATIVE = 9, AT_IOCTL = 15, AT_WORD0 = 25, AT_WORD1 = 27, AT_WORD2 = 29, AT_SHIFT, AT_SIZED = 33,
+       AT_MMAP = 43, AT_ALLOW = 46, AT_ASK, AT_NONE, AT_ROWS };
+
+/* The words have a bit for each UVM request below UVM_END: set, it passes. At the end follow the RM requests that pass. */
+enum { WORD_BITS = 32, UVM_END = 3 * WORD_BITS, RM_BITS = 0x3fff00ff };
 
 static const struct sock_filter program[] = {
 	/*  0 */ LOAD(arch),
@@ -81,38 +91,93 @@ static const struct sock_filter program[] = {
 	/* 15 */ LOAD_ARG(1),
 	/* 16 */ IF(BPF_JSET, 0x3fff0000, 16, AT_SIZED),
 	/* 17 */ IF(BPF_JGE, 0x1000, 17, AT_ALLOW),
-	/* 18 */ RETURN(SECCOMP_RET_USER_NOTIF),
-	/* 19: with one */
-	/* 19 */ AND(0xfffffff0),
-	/* 20 */ IF(BPF_JEQ, 0x30000000, 20, AT_ASK),
+	/* 18 */ IF(BPF_JGE, UVM_END, 18, AT_ASK),
+	/* 19 */ AND(WORD_BITS - 1),
+	/* 20 */ BPF_STMT(BPF_MISC | BPF_TAX, 0),
 	/* 21 */ LOAD_ARG(1),
-	/* 22 */ AND(0x3fff00ff),
-	/* 23 */ IF(BPF_JEQ, 0x00100000, 23, AT_ASK),
-	/* 24 */ AND(0xff),
-	/* 25 */ IF(BPF_JGE, 0xc0, 25, AT_ASK),
-	/* 26 */ IF(BPF_JGE, 0x60, 26, AT_ALLOW),
-	/* 27 */ IF(BPF_JGE, 0x20, 27, AT_ASK),
-	/* 28 */ RETURN(SECCOMP_RET_ALLOW),
-	/* 29: mmap */
-	/* 29 */ LOAD_ARG(3),
-	/* 30 */ AND(MAP_SHARED | MAP_ANONYMOUS),
-	/* 31 */ IF(BPF_JEQ, MAP_SHARED, 31, AT_ASK),
-	/* 32 */ RETURN(SECCOMP_RET_ALLOW),
-	/* 33 */ RETURN(SECCOMP_RET_USER_NOTIF),
-	/* 34 */ RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+	/* 22 */ AND(~(uint32_t)(WORD_BITS - 1)),
+	/* 23 */ IF(BPF_JEQ, 2 * WORD_BITS, 23, AT_WORD2),
+	/* 24 */ IF(BPF_JEQ, WORD_BITS, 24, AT_WORD1),
+	/* 25 */ WORD(0),
+	/* 26 */ GO(26, AT_SHIFT),
+	/* 27 */ WORD(0),
+	/* 28 */ GO(28, AT_SHIFT),
+	/* 29 */ WORD(0),
+	/* 30 */ BPF_STMT(BPF_ALU | BPF_RSH | BPF_X, 0),
+	/* 31 */ IF(BPF_JSET, 1, 31, AT_ALLOW),
+	/* 32 */ RETURN(SECCOMP_RET_USER_NOTIF),
+	/* 33: with one */
+	/* 33 */ AND(0xfffffff0),
+	/* 34 */ IF(BPF_JEQ, 0x30000000, 34, AT_ASK),
+	/* 35 */ LOAD_ARG(1),
+	/* 36 */ AND(RM_BITS),
+	/* 37 */ IF(BPF_JEQ, 0x00100000, 37, AT_ASK),
+	/* 38 */ AND(0xff),
+	/* 39 */ IF(BPF_JGE, 0xc0, 39, AT_ROWS),
+	/* 40 */ IF(BPF_JGE, 0x60, 40, AT_ALLOW),
+	/* 41 */ IF(BPF_JGE, 0x20, 41, AT_ROWS),
+	/* 42 */ RETURN(SECCOMP_RET_ALLOW),
+	/* 43: mmap */
+	/* 43 */ LOAD_ARG(3),
+	/* 44 */ AND(MAP_SHARED | MAP_ANONYMOUS),
+	/* 45 */ IF(BPF_JEQ, MAP_SHARED, 45, AT_ASK),
+	/* 46 */ RETURN(SECCOMP_RET_ALLOW),
+	/* 47 */ RETURN(SECCOMP_RET_USER_NOTIF),
+	/* 48 */ RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+	/* 49: a number of the resource manager's */
+	/* 49 */ LOAD_ARG(1),
+	/* 50 */ AND(RM_BITS),
 };
 
-_Static_assert(sizeof(program) / sizeof(program[0]) == AT_NONE + 1, "the places are those of the program");
+enum { FIXED = sizeof(program) / sizeof(program[0]) };
 
-const struct sock_filter *filter_program(unsigned short *ret_length)
+_Static_assert(FIXED == AT_ROWS + 2, "the places are those of the program");
+
+/* The UVM requests from first on that pass. */
+static uint32_t passing_word(const struct engine *e, uint32_t first)
 {
-	*ret_length = sizeof(program) / sizeof(program[0]);
-	return program;
+	uint32_t word = 0;
+
+	for (uint32_t bit = 0; bit < WORD_BITS; bit++)
+		word |= (uint32_t)engine_passes(e, first + bit) << bit;
+	return word;
 }
 
+/* Append what compares with the RM requests that pass. */
+static void add_rows(struct filter *f, const struct engine *e)
+{
+	uint32_t values[FILTER_ROWS];
+	size_t count, used = 0;
+	const struct abi_call *calls = abi_calls(&count);
+
+	for (size_t i = 0; e && i < count && used < FILTER_ROWS; i++) {
+		if (calls[i].size && engine_passes(e, abi_request(calls[i].nr, calls[i].size)))
+			values[used++] = (uint32_t)calls[i].size << 16 | calls[i].nr;
+	}
+	for (size_t i = 0; i < used; i++)
+		f->code[f->length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, values[i], (uint8_t)(used - i), 0);
+	f->code[f->length++] = (struct sock_filter)RETURN(SECCOMP_RET_USER_NOTIF);
+	f->code[f->length++] = (struct sock_filter)RETURN(SECCOMP_RET_ALLOW);
+}
+
+void filter_make(struct filter *f, const struct engine *e)
+{
+	memcpy(f->code, program, sizeof(program));
+	f->length = FIXED;
+	if (e) {
+		f->code[AT_WORD0].k = passing_word(e, 0);
+		f->code[AT_WORD1].k = passing_word(e, WORD_BITS);
+		f->code[AT_WORD2].k = passing_word(e, 2 * WORD_BITS);
+	}
+	add_rows(f, e);
+}
+
+/* Kernels before 5.16 switch speculation off in a program with a filter, which slows all of it: that is for those who run
+ * strangers' code inside of themselves, and none of ours (Documentation/userspace-api/spec_ctrl.rst). */
 static int load(unsigned long flags, const struct sock_fprog *prog)
 {
-	int fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | flags, prog);
+	int fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			      SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW | flags, prog);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -123,13 +188,12 @@ bool filter_waits_killable(void)
 	return load(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, NULL) == -EFAULT;
 }
 
-int filter_load(void)
+int filter_load(const struct filter *f)
 {
-	struct sock_fprog prog = { .filter = (struct sock_filter *)program };
+	struct sock_fprog prog = { .len = f->length, .filter = (struct sock_filter *)f->code };
 	unsigned long flags = SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 	int fd;
 
-	filter_program(&prog.len);
 	/* Allowed with CAP_SYS_ADMIN alone; else no_new_privs is the price. */
 	fd = load(flags, &prog);
 	if (fd == -EINVAL) {

@@ -11,6 +11,7 @@
  *  - UVM: the whole request (kernel-open/nvidia-uvm/uvm.c). Asked for: anything below 0x1000, 0x3000000x.
  *  - modesetting: NR 0, size 16 (kernel-open/nvidia-modeset/nvidia-modeset-linux.c, nvkms_ioctl).
  *  - mmap with MAP_SHARED and without MAP_ANONYMOUS: may be managed memory.
+ * Of these it lets pass what would pass whatever its file and arguments are: those are in the driver's tables.
  * In every way a program has to make them: native, x32 numbers with and without their bit, int 0x80.
  *
  * Made by hand, not with libseccomp: "size is not 0" and "NR in a range" cannot be said in its rules, x32 callers of
@@ -22,15 +23,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The program. *ret_length instructions. */
-const struct sock_filter *filter_program(unsigned short *ret_length);
+#include "engine/engine.h"
 
-/* Load the filter into the calling thread (alone in its process) and return the listener, close-on-exec. Sets
+enum { FILTER_ROWS = 40, FILTER_MAX = 51 + FILTER_ROWS + 2 };
+
+struct filter {
+	unsigned short length;
+	struct sock_filter code[FILTER_MAX];
+};
+
+/* Make the program that lets go on what the engine would (engine_passes()); e NULL: nothing of that. */
+void filter_make(struct filter *f, const struct engine *e);
+
+/* Load a filter into the calling thread (alone in its process) and return the listener, close-on-exec. Sets
  * no_new_privs unless the caller has CAP_SYS_ADMIN. Only system calls: may run between fork and exec.
  *
  * Returns the descriptor; -EBUSY when a filter with a listener is there already; -EACCES, -ENOSYS, -EINVAL when this
  * kernel or the container around us does not allow it. */
-int filter_load(void);
+int filter_load(const struct filter *f);
 
 /* Whether this kernel takes the flag with which only SIGKILL ends the wait for an answer (Linux 5.19). */
 bool filter_waits_killable(void);

@@ -54,9 +54,10 @@ struct supervisor {
 	atomic_bool is_dirty;		/* changed since it was published */
 	atomic_bool is_look_due;	/* compare soon */
 	atomic_uint_fast64_t drops;	/* times that something was dropped, by any thread */
-	atomic_uint_fast64_t judged;	/* calls on NVIDIA files */
+	atomic_uint_fast64_t judged;	/* calls that we were asked about */
 	uint64_t judged_when_checked;
 	uint64_t next_publish_ms, next_check_ms;
+	uint64_t next_look_ms;		/* 0: none */
 	bool is_suspect;		/* the last look found more than is booked */
 	bool (*is_member)(pid_t pid, void *arg);	/* of the slice, besides those below this process; may be NULL */
 	void *member_arg;
@@ -65,6 +66,9 @@ struct supervisor {
 
 /* Judge one call and answer it. */
 void serve_answer(struct serving *serving, const union notification *n);
+
+/* A thread that answers may be busy for long: see to it that another waits if there are calls. */
+void serve_busy(struct serving *serving);
 
 /* Start and stop the workers of serving->listener. serve_stop() returns when all have ended. */
 int serve_start(struct serving *serving);

@@ -98,11 +98,13 @@ static int try_call(const struct spawned *child, struct error *err)
 int supervisor_probe(struct error *err)
 {
 	struct spawned child;
+	struct filter filter;
 	sigset_t mask;
 	int code, status = -1;
 
+	filter_make(&filter, NULL);
 	sigprocmask(SIG_SETMASK, NULL, &mask);
-	code = spawn_filtered(ask, NULL, &mask, &child, err);
+	code = spawn_filtered(&filter, ask, NULL, &mask, &child, err);
 	if (code < 0)
 		return code;
 	code = try_call(&child, err);

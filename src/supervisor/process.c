@@ -32,6 +32,7 @@ int processes_init(struct processes *ps, struct ledger_handle *ledger, int epoll
 	memset(ps, 0, sizeof(*ps));
 	ps->ledger = ledger;
 	ps->epoll = epoll;
+	ps->self = getpid();
 	return -pthread_mutex_init(&ps->lock, NULL);
 }
 
@@ -86,7 +87,8 @@ static bool read_stat(pid_t pid, uint64_t *ret_start_time, char ret_name[16])
 }
 
 /* The entry that a thread number was last seen with. The number may be another process' by now: tgkill() with signal 0
- * says ESRCH then. */
+ * says ESRCH then. A first thread has its process' number, and whether that is still it is found with its file (caller_file()):
+ * by the pidfd, which names the process for good. */
 static struct process *recall(struct processes *ps, pid_t tid)
 {
 	uint16_t at = ps->threads[(uint32_t)tid % PROCESS_THREADS].entry;
@@ -97,7 +99,7 @@ static struct process *recall(struct processes *ps, pid_t tid)
 	p = &ps->entries[at - 1];
 	if (!p->used || p->is_dead)
 		return NULL;
-	if (syscall(SYS_tgkill, p->pid, tid, 0) < 0 && errno == ESRCH)
+	if (tid != p->pid && syscall(SYS_tgkill, p->pid, tid, 0) < 0 && errno == ESRCH)
 		return NULL;
 	return p;
 }
@@ -267,7 +269,7 @@ bool processes_has(struct processes *ps, pid_t pid)
 	return found;
 }
 
-uint32_t process_uvm_file(struct process *p, int file, bool makes_range)
+uint32_t process_uvm_file(const struct processes *ps, struct process *p, int file, bool makes_range)
 {
 	enum { OURS = 1, ANOTHER = 2 };
 	long order;
@@ -280,7 +282,7 @@ uint32_t process_uvm_file(struct process *p, int file, bool makes_range)
 		p->uvm_copy = fcntl(file, F_DUPFD_CLOEXEC, 0);
 		return p->uvm_copy < 0 ? 0 : OURS;
 	}
-	order = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, p->uvm_copy, file);
+	order = syscall(SYS_kcmp, ps->self, ps->self, KCMP_FILE, p->uvm_copy, file);
 	if (order < 0)
 		return 0;
 	return order == 0 ? OURS : ANOTHER;

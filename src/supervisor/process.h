@@ -44,6 +44,7 @@ struct processes {
 	pthread_mutex_t lock;
 	struct ledger_handle *ledger;
 	int epoll;		/* told of each pidfd, with the entry's index as data */
+	pid_t self;		/* getpid() is a system call */
 	struct process entries[LEDGER_SLOTS];
 	struct {
 		pid_t tid;
@@ -87,7 +88,7 @@ bool process_is_recent(const struct process *p, uint64_t start, uint64_t end);
 
 /* Which of its UVM files a process calls on: 1 for the one that has its ranges, which this call (makes_range) may make it,
  * 2 for any other; 0: cannot tell. We hold a copy, so that no other file can pass for it. Under the lock. */
-uint32_t process_uvm_file(struct process *p, int file, bool makes_range);
+uint32_t process_uvm_file(const struct processes *ps, struct process *p, int file, bool makes_range);
 
 /* Let go of what we hold: what is left of its memory is then the driver's to free. Under the lock. */
 void process_let_go(struct process *p);

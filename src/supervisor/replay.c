@@ -8,10 +8,12 @@
 #include <string.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 
+#include "abi/calls.h"
 #include "supervisor/listener.h"
 
-enum { RANGES = 8, BYTES = 2048, KEPT = 64 };
+enum { RANGES = 8, BYTES = 2048, KEPT = 64, SENT_NS = 10000000 };
 
 /* Ranges of the caller's memory, and the bytes of all of them in turn. */
 struct ranges {
@@ -32,6 +34,8 @@ struct record {
 
 struct kept {
 	bool used;
+	bool is_sent;		/* the kernel said that the answer was taken */
+	uint64_t at_ns;
 	uint32_t tid;
 	struct seccomp_data call;
 	struct record record;
@@ -130,21 +134,42 @@ void replay_valued(int value)
 	current.is_valued = true;
 }
 
-void replay_keep(const struct seccomp_notif *n)
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void keep(const struct seccomp_notif *n, const struct record *record, bool is_sent)
 {
 	struct kept *k;
 
-	if (!current.is_asked || !current.is_valued || current.is_too_much)
-		return;
 	pthread_mutex_lock(&lock);
 	k = &table[next++ % KEPT];
 	if (!k->used)
 		atomic_fetch_add(&count, 1);
 	k->used = true;
+	k->is_sent = is_sent;
+	k->at_ns = now_ns();
 	k->tid = n->pid;
 	k->call = n->data;
-	k->record = current;
+	k->record = *record;
 	pthread_mutex_unlock(&lock);
+}
+
+void replay_keep(const struct seccomp_notif *n)
+{
+	if (current.is_asked && current.is_valued && !current.is_too_much)
+		keep(n, &current, false);
+}
+
+void replay_sent(const struct seccomp_notif *n)
+{
+	if (abi_request_nr((uint32_t)n->data.args[1]) == NV_ESC_RM_ALLOC && current.is_asked && current.is_valued &&
+	    !current.is_too_much && current.value == 0)
+		keep(n, &current, true);
 }
 
 /* What of the written ranges lies in a range of memory, put over its bytes. */
@@ -162,8 +187,8 @@ static void put_over(const struct ranges *written, uint64_t address, uint8_t *by
 	}
 }
 
-/* Whether the caller's memory is as it was when the call came, or as it is when it was answered. */
-static bool is_same(const struct record *record, pid_t tid)
+/* Whether the caller's memory is as it was when the call came, or as it is when it was answered; or only the latter. */
+static bool is_same(const struct record *record, pid_t tid, bool only_after)
 {
 	const uint8_t *before = record->read.bytes;
 
@@ -177,7 +202,7 @@ static bool is_same(const struct record *record, pid_t tid)
 			return false;
 		memcpy(after, before, size);
 		put_over(&record->written, address, after, size);
-		if (memcmp(now, before, size) != 0 && memcmp(now, after, size) != 0)
+		if (memcmp(now, after, size) != 0 && (only_after || memcmp(now, before, size) != 0))
 			return false;
 	}
 	return true;
@@ -226,10 +251,18 @@ bool replay_answers(int listener, const struct seccomp_notif *n, struct seccomp_
 
 	if (!atomic_load(&count) || !take(n->pid, &k))
 		return false;
-	if (!is_same_call(&n->data, &k.call) || !is_same(&k.record, (pid_t)n->pid) || !listener_is_valid(listener, n->id))
+	if (!is_same_call(&n->data, &k.call) || (k.is_sent && now_ns() - k.at_ns > SENT_NS))
 		return false;
+	if (!is_same(&k.record, (pid_t)n->pid, k.is_sent)) {
+		/* of one that was interrupted itself other bytes tell nothing */
+		if (!listener_is_valid(listener, n->id))
+			keep(n, &k.record, k.is_sent);
+		return false;
+	}
 	current = k.record;	/* a signal may end this wait as well */
-	if (!write_again(&k.record.written, (pid_t)n->pid))
+	if (!listener_is_valid(listener, n->id))
+		r->error = -EINTR;	/* nobody hears it: it is kept again */
+	else if (!write_again(&k.record.written, (pid_t)n->pid))
 		r->error = -EFAULT;
 	else if (k.record.value < 0)
 		r->error = k.record.value;

@@ -27,6 +27,10 @@ void replay_valued(int value);
 /* Keep the call that this thread judged, if the driver was asked: its answer was not taken. */
 void replay_keep(const struct seccomp_notif *n);
 
+/* The kernel said that the answer was taken, which it also says when a signal came in that moment. Kept for 10 ms, allocations
+ * only: one that is made again with the bytes of its own answer, the object's handle among them, is no new one. */
+void replay_sent(const struct seccomp_notif *n);
+
 /* Whether a call is the repetition of one that was kept: then its bytes are written again and *r is the answer. A thread that makes
  * another call has given up the kept one. */
 bool replay_answers(int listener, const struct seccomp_notif *n, struct seccomp_notif_resp *r);

@@ -16,18 +16,29 @@
 #include "supervisor/replay.h"
 #include "supervisor/tree.h"
 
-enum { DOOR_WRITES = 4, DOOR_BYTES = 2048 };
+enum { DOOR_WRITES = 4, DOOR_BYTES = 2048, WINDOW = 2048, WINDOW_MAX = 9280 };
+
+/* What follows the address of a call's argument, read at once: the parameters mostly stand a little above it on the same stack.
+ * It is the caller's memory at one moment, so whoever asks twice gets the same. */
+struct window {
+	uint64_t address;
+	size_t size;		/* read; 0: nothing */
+	bool is_old;		/* the driver was asked meanwhile */
+	uint8_t bytes[WINDOW_MAX];
+};
 
 /* A caller, as the engine sees it. */
 struct door {
 	struct port port;
+	struct serving *serving;
 	struct supervisor *supervisor;
 	struct caller *caller;
-	int listener;
+	struct window *window;
 	uint64_t id;
 	uint64_t drops;		/* when the call began */
 	int file;
 	bool is_proven;		/* the caller was there after all that we read of it */
+	bool is_long;		/* others were told that we may be busy for long */
 	/* what is to be written when the call is judged: two writes are one system call */
 	struct iovec there[DOOR_WRITES];
 	uint32_t writes;
@@ -44,16 +55,47 @@ static struct door *door_of(struct port *port)
  * after reading, before anything is done about it. */
 static int door_prove(struct door *d)
 {
-	d->is_proven = d->is_proven || listener_is_valid(d->listener, d->id);
+	d->is_proven = d->is_proven || listener_is_valid(d->serving->listener, d->id);
 	return d->is_proven ? 0 : -EFAULT;
+}
+
+static void window_init(struct window *w)
+{
+	w->address = 0;
+	w->size = 0;
+	w->is_old = false;
+}
+
+static void window_read(struct window *w, pid_t tid, uint64_t address, size_t size)
+{
+	struct iovec here = { w->bytes, size < sizeof(w->bytes) ? size : sizeof(w->bytes) };
+	struct iovec there = { (void *)(uintptr_t)address, here.iov_len };
+	ssize_t got = process_vm_readv(tid, &here, 1, &there, 1, 0);
+
+	w->address = address;
+	w->size = got > 0 ? (size_t)got : 0;
+}
+
+/* Where a range stands in the window, NULL when it is not in there as a whole. */
+static const uint8_t *window_find(const struct window *w, uint64_t address, size_t size)
+{
+	if (address < w->address || size > w->size || address - w->address > w->size - size)
+		return NULL;
+	return w->bytes + (address - w->address);
 }
 
 static int door_read(struct port *port, uint64_t address, void *buffer, size_t size)
 {
 	struct door *d = door_of(port);
+	const uint8_t *read = d->window->is_old ? NULL : window_find(d->window, address, size);
 	struct iovec here = { buffer, size };
 	struct iovec there = { (void *)(uintptr_t)address, size };
 
+	if (read) {
+		memcpy(buffer, read, size);
+		replay_read(address, buffer, size);
+		return 0;
+	}
 	d->is_proven = false;
 	if (size && process_vm_readv(d->caller->tid, &here, 1, &there, 1, 0) != (ssize_t)size)
 		return -EFAULT;
@@ -80,10 +122,12 @@ static int door_flush(struct door *d)
 static int door_write(struct port *port, uint64_t address, const void *buffer, size_t size)
 {
 	struct door *d = door_of(port);
+	const uint8_t *read = window_find(d->window, address, size);
 	struct iovec here = { (void *)(uintptr_t)buffer, size };
 	struct iovec there = { (void *)(uintptr_t)address, size };
 
-	if (!size)
+	/* what the driver left as it was */
+	if (!size || (read && memcmp(read, buffer, size) == 0))
 		return 0;
 	replay_written(address, buffer, size);
 	if (size <= sizeof(d->bytes) - d->written && d->writes < DOOR_WRITES) {
@@ -100,12 +144,27 @@ static int door_write(struct port *port, uint64_t address, const void *buffer, s
 	return process_vm_writev(d->caller->tid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -EFAULT;
 }
 
+/* Before the driver is asked, which may take its time. */
+static int door_begin(struct door *d)
+{
+	d->window->is_old = true;
+	/* who lives may wait no more: a call that a signal ended comes again as another */
+	if (d->serving->is_interruptible)
+		d->is_proven = false;
+	if (door_prove(d) < 0)
+		return -EFAULT;
+	if (!d->is_long)
+		serve_busy(d->serving);
+	d->is_long = true;
+	return 0;
+}
+
 static int door_real(struct port *port, uint32_t request, void *argument)
 {
 	struct door *d = door_of(port);
 	int value;
 
-	if (door_prove(d) < 0)
+	if (door_begin(d) < 0)
 		return -EFAULT;
 	replay_asked();
 	value = ioctl(d->file, (unsigned long)request, argument);
@@ -116,7 +175,7 @@ static int door_real_on(struct port *port, int fd, uint32_t request, void *argum
 {
 	int value;
 
-	if (door_prove(door_of(port)) < 0)
+	if (door_begin(door_of(port)) < 0)
 		return -EFAULT;
 	replay_asked();
 	value = ioctl(fd, (unsigned long)request, argument);
@@ -147,6 +206,26 @@ static bool door_reclaim(struct port *port)
 
 	watch_reclaim(d->supervisor);
 	return atomic_load(&d->supervisor->drops) != d->drops;
+}
+
+static void door_init(struct door *d, struct serving *serving, uint64_t id, struct caller *caller, struct window *window, int file)
+{
+	d->port = (struct port){ .read = door_read, .write = door_write, .real = door_real, .borrow = door_borrow,
+				 .give_back = door_give_back, .real_on = door_real_on, .is_ours = door_is_ours,
+				 .reclaim = door_reclaim };
+	d->serving = serving;
+	d->supervisor = serving->supervisor;
+	d->caller = caller;
+	d->window = window;
+	d->id = id;
+	d->drops = atomic_load(&d->supervisor->drops);
+	d->file = file;
+	/* A first thread has its process' number, and the copy of its file was had after the window was read by the pidfd of that
+	 * process: the number was its own all the time. */
+	d->is_proven = caller->tid == caller->pid;
+	d->is_long = false;
+	d->writes = 0;
+	d->written = 0;
 }
 
 /* Requests with which the driver gives memory, or changes what a slice may do. On a file that is not the driver's they
@@ -250,20 +329,35 @@ static bool makes_range(uint32_t request)
 	       request == UVM_MAP_EXTERNAL_ALLOCATION;
 }
 
-static void judge_device(const struct serving *serving, const struct seccomp_notif *n, const struct filter_args *args,
-			 struct caller *caller, const struct device *device, int file, struct seccomp_notif_resp *r)
+/* Whose call on nvidia-uvm it is, and on which of its files. */
+static void find_uvm(struct door *d, const struct filter_args *args, struct call *call)
 {
-	struct supervisor *s = serving->supervisor;
-	struct door d = {
-		.port = { .read = door_read, .write = door_write, .real = door_real, .borrow = door_borrow,
-			  .give_back = door_give_back, .real_on = door_real_on, .is_ours = door_is_ours, .reclaim = door_reclaim },
-		.supervisor = s,
-		.caller = caller,
-		.listener = serving->listener,
-		.id = n->id,
-		.drops = atomic_load(&s->drops),
-		.file = file,
-	};
+	struct supervisor *s = d->supervisor;
+	struct process *p = d->caller->process;
+	bool is_own;
+
+	pthread_mutex_lock(&s->processes.lock);
+	if (args->call == FILTER_IOCTL && args->request == UVM_INITIALIZE)
+		p->has_uvm = true;
+	is_own = p->has_uvm;
+	if (is_own)
+		call->file = process_uvm_file(&s->processes, p, d->file, args->call == FILTER_IOCTL && makes_range(args->request));
+	pthread_mutex_unlock(&s->processes.lock);
+	if (!is_own)
+		call->owner = uvm_owner(s, p, d->file);
+}
+
+/* Whether judging a call changes what we know before the driver is asked, or without asking it. */
+static bool changes_first(const struct filter_args *args, enum abi_device device, const struct process *p)
+{
+	return args->call == FILTER_MMAP || (device == ABI_DEV_UVM && (args->request == UVM_INITIALIZE || p->uvm_copy < 0));
+}
+
+static void judge_device(struct door *d, const struct filter_args *args, const struct device *device,
+			 struct seccomp_notif_resp *r)
+{
+	struct supervisor *s = d->supervisor;
+	struct caller *caller = d->caller;
 	struct call call = {
 		.device = device->kind,
 		.minor = device->minor,
@@ -273,30 +367,26 @@ static void judge_device(const struct serving *serving, const struct seccomp_not
 	};
 	enum engine_verdict verdict = ENGINE_ANSWER;
 	int value = 0, failed = 0;
-	bool is_foreign;
 
+	if (changes_first(args, device->kind, caller->process) && door_prove(d) < 0)
+		return;		/* nobody waits for an answer */
 	pthread_mutex_lock(&s->processes.lock);
 	process_settled(caller->process, caller->tid);
-	if (args->request == UVM_INITIALIZE && device->kind == ABI_DEV_UVM)
-		caller->process->has_uvm = true;
-	is_foreign = device->kind == ABI_DEV_UVM && !caller->process->has_uvm;
-	if (device->kind == ABI_DEV_UVM && !is_foreign)
-		call.file = process_uvm_file(caller->process, file, args->call == FILTER_IOCTL && makes_range(args->request));
 	pthread_mutex_unlock(&s->processes.lock);
-	if (is_foreign)
-		call.owner = uvm_owner(s, caller->process, file);
+	if (device->kind == ABI_DEV_UVM)
+		find_uvm(d, args, &call);
 
-	if (asks_memory(&d, args))
+	if (asks_memory(d, args))
 		watch_managed(s);
 	pthread_rwlock_rdlock(&s->calls);
 	if (args->call != FILTER_MMAP) {
-		verdict = engine_ioctl(&s->engine, &d.port, &call, &value);
+		verdict = engine_ioctl(&s->engine, &d->port, &call, &value);
 		if (verdict != ENGINE_CONTINUE)
 			replay_valued(value);
-		failed = door_flush(&d);
+		failed = door_flush(d);
 	}
 	if (args->call == FILTER_MMAP) {
-		judge_mmap(s, &d, args, caller, &call, r);
+		judge_mmap(s, d, args, caller, &call, r);
 	} else if (failed < 0) {
 		answer(r, failed);
 	} else if (verdict == ENGINE_CONTINUE) {
@@ -309,49 +399,85 @@ static void judge_device(const struct serving *serving, const struct seccomp_not
 	}
 	pthread_rwlock_unlock(&s->calls);
 
-	atomic_fetch_add(&s->judged, 1);
 	if (!atomic_exchange(&s->is_dirty, true))
 		eventfd_write(s->wake, 1);
 }
 
-static void judge(const struct serving *serving, const struct seccomp_notif *n, struct seccomp_notif_resp *r)
+/* Whether a call goes on whatever file it is made on: then it needs no look at that, nor at who made it. A control tells by its
+ * argument, which is read. */
+static bool passes(const struct supervisor *s, const struct filter_args *args, pid_t tid, struct window *window)
+{
+	const struct abi_call *call;
+
+	if (args->call == FILTER_MMAP)
+		return args->address != args->offset;	/* managed memory is nowhere else (engine_mmap) */
+	if (engine_passes(&s->engine, args->request))
+		return true;
+	window_read(window, tid, args->argument,
+		    args->request == UVM_MAP_EXTERNAL_ALLOCATION ? s->engine.layout.uvm_map_external_size : WINDOW);
+	call = abi_call_find(&s->engine.layout, ABI_DEV_CTL, args->request);
+	return call && call->effect == ABI_RM_CONTROL && window->size >= CONTROL_SIZE && engine_passes_control(window->bytes);
+}
+
+/* The caller, and a copy of the file of its call: found by its number last time, or anew when that is another's by now. */
+static int find_caller(struct supervisor *s, pid_t tid, int fd, struct caller *ret_caller)
+{
+	int file = -1;
+
+	for (int attempt = 0; attempt < 2; attempt++) {
+		int code = caller_find(&s->processes, tid, ret_caller);
+
+		if (code < 0)
+			return code;
+		file = caller_file(&s->processes, ret_caller, fd);
+		if (file != -ESRCH)
+			break;
+		processes_forget_thread(&s->processes, ret_caller->tid);
+		if (attempt == 0)
+			caller_done(&s->processes, ret_caller);
+	}
+	return file;
+}
+
+static void judge(struct serving *serving, const struct seccomp_notif *n, struct seccomp_notif_resp *r)
 {
 	struct supervisor *s = serving->supervisor;
 	struct filter_args args;
-	struct caller caller;
+	struct caller caller = { .pidfd = -1 };
+	struct window window;
 	struct device device;
-	int code, file = -1;
+	struct door d;
+	int code, file;
 
+	window_init(&window);
 	filter_decode(&n->data, &args);
 	if (args.call == FILTER_OTHER) {
 		answer(r, -ENOSYS);
 		return;
 	}
-	for (int attempt = 0; attempt < 2; attempt++) {
-		code = caller_find(&s->processes, (pid_t)n->pid, &caller);
-		if (code < 0)
-			break;
-		file = caller_file(&s->processes, &caller, args.fd);
-		if (file != -ESRCH)
-			break;
-		processes_forget_thread(&s->processes, caller.tid);
-		if (attempt == 0)
-			caller_done(&s->processes, &caller);
+	atomic_fetch_add(&s->judged, 1);
+	if (passes(s, &args, (pid_t)n->pid, &window)) {
+		go_on(r);
+		return;
 	}
-	if (code == 0 && file >= 0 && !listener_is_valid(serving->listener, n->id)) {
+	file = find_caller(s, (pid_t)n->pid, args.fd, &caller);
+	/* one that we do not know yet is made known: it must not be another that has its number, since it was killed */
+	if (file >= 0 && !caller.process && !listener_is_valid(serving->listener, n->id)) {
 		close(file);
-		file = -ESRCH;	/* it was killed: this may be another's file */
+		file = -ESRCH;
 	}
-	if (code < 0 || file < 0) {
-		judge_other(s, &args, code < 0 ? code : file, r);
+	if (file < 0) {
+		judge_other(s, &args, file, r);
 	} else if (!device_find(file, &device)) {
 		judge_other(s, &args, 0, r);
 	} else {
 		code = caller_enter(&s->processes, &caller);
-		if (code < 0)
+		if (code < 0) {
 			answer(r, code);
-		else
-			judge_device(serving, n, &args, &caller, &device, file, r);
+		} else {
+			door_init(&d, serving, n->id, &caller, &window, file);
+			judge_device(&d, &args, &device, r);
+		}
 	}
 	/* a copy that stays would keep the memory of a program that was killed */
 	if (file >= 0)
@@ -375,5 +501,7 @@ void serve_answer(struct serving *serving, const union notification *n)
 		judge(serving, &n->data, &r.data);
 	if (listener_send(serving->listener, &r) == -ENOENT)
 		replay_keep(&n->data);
+	else
+		replay_sent(&n->data);
 	replay_end();
 }

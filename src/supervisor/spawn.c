@@ -60,9 +60,9 @@ static int receive_report(int sock, int *ret_code, int *ret_fd)
 	return 1;
 }
 
-static void child_main(int sock, int (*run)(void *arg), void *arg, const sigset_t *mask)
+static void child_main(int sock, const struct filter *filter, int (*run)(void *arg), void *arg, const sigset_t *mask)
 {
-	int listener = filter_load();
+	int listener = filter_load(filter);
 
 	if (send_report(sock, listener < 0 ? listener : 0, listener) < 0 || listener < 0)
 		_exit(127);
@@ -83,7 +83,8 @@ static int explain(struct error *err, int code)
 			 "CONFIG_SECCOMP_FILTER)", strerror(-code));
 }
 
-int spawn_filtered(int (*run)(void *arg), void *arg, const sigset_t *mask, struct spawned *ret, struct error *err)
+int spawn_filtered(const struct filter *filter, int (*run)(void *arg), void *arg, const sigset_t *mask, struct spawned *ret,
+		   struct error *err)
 {
 	int pair[2], code = 0, got, listener = -1;
 	pid_t pid;
@@ -99,7 +100,7 @@ int spawn_filtered(int (*run)(void *arg), void *arg, const sigset_t *mask, struc
 	}
 	if (pid == 0) {
 		close(pair[0]);
-		child_main(pair[1], run, arg, mask);
+		child_main(pair[1], filter, run, arg, mask);
 	}
 	close(pair[1]);
 	got = receive_report(pair[0], &code, &listener);

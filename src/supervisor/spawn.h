@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "supervisor/filter.h"
 
 struct spawned {
 	pid_t pid;
@@ -18,7 +19,8 @@ struct spawned {
  * the program. mask: the child's signal mask. The child may already wait for the supervisor to answer it.
  *
  * Returns 0 or negative errno with a sentence in err: -EBUSY when we are supervised already. */
-int spawn_filtered(int (*run)(void *arg), void *arg, const sigset_t *mask, struct spawned *ret, struct error *err);
+int spawn_filtered(const struct filter *filter, int (*run)(void *arg), void *arg, const sigset_t *mask, struct spawned *ret,
+		   struct error *err);
 
 /* Wait for the program to run. Returns 0, or the negative errno of run(). */
 int spawn_wait_started(struct spawned *spawned);

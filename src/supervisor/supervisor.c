@@ -266,16 +266,18 @@ static int run(struct supervisor *s, char *const argv[], const struct supervisor
 	cleanup_close int signals = -1;
 	sigset_t blocked, before;
 	struct spawned spawned;
+	struct filter filter;
 	int code = supervisor_prepare(s, options, err);
 
 	if (code < 0)
 		return code;
+	filter_make(&filter, &s->engine);
 	block_signals(&blocked, &before);
 	signals = signalfd(-1, &blocked, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signals < 0)
 		code = error_set(err, -errno, "cannot watch for signals: %s", strerror(errno));
 	if (code == 0)
-		code = spawn_filtered(exec_program, (void *)argv, &before, &spawned, err);
+		code = spawn_filtered(&filter, exec_program, (void *)argv, &before, &spawned, err);
 	if (code == 0)
 		code = serve(s, &spawned, signals, argv, options, ret_status, err);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -444,11 +444,11 @@ static void breach(struct supervisor *s, const struct finding *finding)
 		tree_find(getpid(), s->is_member, s->member_arg, kill_one, NULL);
 }
 
-/* Only this thread frees entries, but for watch_reclaim() in the middle of a call: none is while all are at rest. */
-static void check(struct supervisor *s)
+/* The driver's figures, with no call in progress. Only this thread frees entries, but for watch_reclaim() in the middle of a
+ * call: none is while all are at rest. */
+static void look(struct supervisor *s)
 {
 	struct finding finding;
-	bool breached = false;
 
 	pthread_rwlock_wrlock(&s->calls);
 	if (compare(s, &finding)) {
@@ -459,6 +459,12 @@ static void check(struct supervisor *s)
 		s->is_suspect = false;
 	}
 	pthread_rwlock_unlock(&s->calls);
+}
+
+/* What is gone, and managed memory, which the figures leave out. */
+static void tidy(struct supervisor *s)
+{
+	bool breached = false;
 
 	sweep(s, SWEEP_ENDED | SWEEP_MANAGED | SWEEP_ADOPT, &breached);
 	if (breached)
@@ -473,27 +479,39 @@ static void follow_compute(struct supervisor *s)
 		atomic_store(&s->is_dirty, true);
 }
 
+/* Look at the figures when a call that went on asks for it, and at all things from time to time. */
+static void look_when_due(struct supervisor *s, uint64_t now)
+{
+	uint64_t judged = atomic_load(&s->judged);
+	bool is_all = now >= s->next_check_ms;
+
+	if (atomic_exchange(&s->is_look_due, false) && !s->next_look_ms)
+		s->next_look_ms = now + SOON_MS;
+	if (!is_all && (!s->next_look_ms || now < s->next_look_ms))
+		return;
+	look(s);
+	if (is_all) {
+		tidy(s);
+		follow_compute(s);
+		s->next_check_ms = clock_ms() + (judged != s->judged_when_checked ? CHECK_MS : IDLE_CHECK_MS);
+		s->judged_when_checked = judged;
+	}
+	s->next_look_ms = s->is_suspect ? clock_ms() + SOON_MS : 0;
+}
+
 int watch_tick(struct supervisor *s)
 {
-	uint64_t now = clock_ms(), next;
+	uint64_t now, next;
 
-	if (atomic_exchange(&s->is_look_due, false) && s->next_check_ms > now + SOON_MS)
-		s->next_check_ms = now + SOON_MS;
-	if (now >= s->next_check_ms) {
-		uint64_t judged = atomic_load(&s->judged);
-		bool is_busy = judged != s->judged_when_checked;
-
-		s->judged_when_checked = judged;
-		check(s);
-		follow_compute(s);
-		now = clock_ms();
-		s->next_check_ms = now + (s->is_suspect ? SOON_MS : is_busy ? CHECK_MS : IDLE_CHECK_MS);
-	}
+	look_when_due(s, clock_ms());
+	now = clock_ms();
 	if (atomic_load(&s->is_dirty) && now >= s->next_publish_ms) {
 		watch_publish(s);
 		s->next_publish_ms = now + PUBLISH_MS;
 	}
 	next = s->next_check_ms;
+	if (s->next_look_ms && s->next_look_ms < next)
+		next = s->next_look_ms;
 	if (atomic_load(&s->is_dirty) && s->next_publish_ms < next)
 		next = s->next_publish_ms;
 	return next > now ? (int)(next - now) : 0;

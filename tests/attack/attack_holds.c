@@ -48,6 +48,28 @@ static void map_free(void)
 	CHECK_EQUAL(fill(&rm), LIMIT);
 }
 
+/* Frees of more and of less than there is: the driver frees nothing. */
+static void free_long(void)
+{
+	uint64_t place;
+	uint32_t object, count = 0;
+
+	open_all(&rm);
+	if (rm.layout.uvm_free_size != 24) {
+		puts("this driver's frees have no length");
+		return;
+	}
+	while (count < ROUNDS && (place = map_chunk(&rm, &object))) {
+		CHECK_EQUAL(test_rm_free(&rm, rm.client, object), NV_OK);
+		CHECK(test_uvm_free(&rm, place, UINT64_C(1) << 46) != NV_OK);
+		CHECK(test_uvm_free(&rm, place, CHUNK / 2) != NV_OK);
+		CHECK(test_uvm_free(&rm, place - CHUNK, 2 * CHUNK) != NV_OK);
+		count++;
+	}
+	CHECK_EQUAL(count, LIMIT / CHUNK);
+	CHECK_EQUAL(fill(&rm), 0);
+}
+
 /* A part of each mapping goes: the rest keeps all of the memory. */
 static void map_part(void)
 {
@@ -447,6 +469,7 @@ static void groups(void)
 
 static const struct attack attacks[] = {
 	{ "map-free", map_free },
+	{ "free-long", free_long },
 	{ "map-part", map_part },
 	{ "map-over", map_over },
 	{ "two-files", two_files },

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* GPU time on the simulator, for compute_test.sh. In a slice:
- *   tenant        makes a channel, says "CLIENT CHANNEL", and waits until it is killed
+ *   tenant        makes a channel, says "CLIENT CHANNEL", and waits until it is killed; a SIGUSR1 has it ask for a timeslice
+ *                 of 2048 us, as libcuda does some time after it has made its own, and say "asked"
  * outside of it:
  *   work CLIENT CHANNEL   gives it work without end
  *   busy CLIENT           says the ns that it was on the GPU so far, and the GPU's clock */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "abi/calls.h"
 #include "base/bytes.h"
 #include "lib/check.h"
 #include "lib/test_rm.h"
@@ -17,17 +20,29 @@
 
 static struct test_rm rm;
 
+static void wake(int number)
+{
+	(void)number;
+}
+
 static void tenant(void)
 {
 	uint32_t group = 0, channel = 0;
+	uint64_t timeslice_us = 2048;
+
+	signal(SIGUSR1, wake);
 
 	CHECK_EQUAL(test_rm_group(&rm, &group), NV_OK);
 	CHECK_EQUAL(test_rm_channel(&rm, group, &channel, 0), NV_OK);
 	CHECK_EQUAL(test_rm_schedule(&rm, group, true), NV_OK);
 	printf("%" PRIu32 " %" PRIu32 "\n", rm.client, channel);
 	fflush(stdout);
-	for (;;)
+	for (;;) {
 		pause();
+		CHECK_EQUAL(test_rm_control(&rm, rm.client, group, NVA06C_CTRL_CMD_SET_TIMESLICE, &timeslice_us, 8), NV_OK);
+		printf("asked\n");
+		fflush(stdout);
+	}
 }
 
 static void work(uint32_t client, uint32_t channel)

@@ -73,10 +73,11 @@ make_image() # FILE
 	tar -C "$work/image" -cf "$1" .
 }
 
-# Put the C library that the guest needs into the image's folder.
-add_libraries()
+# Into that image's folder: what a dynamic program needs, and more names for busybox.
+add_libraries() # PROGRAM
 {
-	for file in $(ldd "$guest" | grep -o '/[^ ]*'); do
+	for name in chmod mkdir cat env; do ln -sf busybox "$work/image/bin/$name"; done
+	for file in $(ldd "$1" | grep -o '/[^ ]*'); do
 		mkdir -p "$work/image$(dirname "$file")"
 		cp -L "$file" "$work/image$file"
 	done

@@ -79,19 +79,6 @@ profile open --base unconfined --memory 256MiB
 	fi
 }
 
-# devices: what the host's file says, not what the container asks for; nothing without a limit
-if "$fracgpu" cdi generate --spec 0.5.0 --memory 1GiB,3GiB --compute 25% --output "$work/cdi.json" &&
-	mkdir -p /run/cdi && cp "$work/cdi.json" /run/cdi/fracgpu.json &&
-	podman_with crun create --name probe --device fracgpu.io/gpu=0:1GiB "$image" true >"$work/out" 2>&1; then
-	hold "$door" device 3073 81 3072 --device fracgpu.io/gpu=0:3GiB:25 -e FRACGPU_MEMORY=7GiB
-	hold crun "device and profile" 1025 81 1024 --device fracgpu.io/gpu=0:1GiB --security-opt "seccomp=$work/plain.json"
-	! podman_with crun run --rm --network none --device fracgpu.io/gpu=0:1GiB "$image" true >"$work/out" 2>&1 ||
-		fail "a container with a device and no limit starts"
-else
-	echo "not tried: devices: $(tail -n 1 "$work/out")"
-fi
-
-# beside each other, exec, changes while they run, and one slice for two
 up() # RUNTIME ARGUMENTS...
 {
 	low=$1
@@ -99,6 +86,49 @@ up() # RUNTIME ARGUMENTS...
 	podman_with "$low" run -d --network none "$@" "$image" /bin/sleep 1000 2>"$work/out" || fail "a container does not start: $*"
 }
 
+# devices: what the host's file says, not what the container asks for; nothing without a limit
+if "$fracgpu" cdi generate --spec 0.5.0 --memory 1GiB,3GiB --compute 25% --output "$work/cdi.json" &&
+	mkdir -p /run/cdi && cp "$work/cdi.json" /run/cdi/fracgpu.json &&
+	podman_with crun create --name probe --device fracgpu.io/gpu=0:1GiB "$image" true >"$work/out" 2>&1; then
+	hold "$door" device 3073 81 3072 --device fracgpu.io/gpu=0:3GiB:25 -e FRACGPU_MEMORY=7GiB
+	hold "$door" "device of all GPUs" 3073 81 3072 --device fracgpu.io/gpu=3GiB
+	hold crun "device and profile" 1025 81 1024 --device fracgpu.io/gpu=0:1GiB --security-opt "seccomp=$work/plain.json"
+	! podman_with crun run --rm --network none --device fracgpu.io/gpu=0:1GiB "$image" true >"$work/out" 2>&1 ||
+		fail "a container with a device and no limit starts"
+else
+	echo "not tried: devices: $(tail -n 1 "$work/out")"
+fi
+
+# devices with nodes, as of a real driver: whoever opens one in the container gets as far as the driver, which is not there
+nodes=$work/nodes
+mkdir "$nodes"
+if mknod "$nodes/nvidiactl" c 195 255 2>"$work/out" && [ -e /run/cdi/fracgpu.json ]; then
+	mknod "$nodes/nvidia0" c 195 0
+	mknod "$nodes/nvidia-uvm" c 511 0
+	mknod "$nodes/nvidia-uvm-tools" c 511 1
+	LD_PRELOAD=$build/tests/lib/libdevice-nodes.so "$fracgpu" cdi generate --spec 0.5.0 --memory 1GiB,3GiB --compute 25% \
+		--output "$work/cdi.json" || fail "no devices with nodes"
+	jq --arg nodes "$nodes" '.devices[].containerEdits.deviceNodes[] |= (.hostPath = $nodes + "/" + (.path | split("/")[-1]))' \
+		"$work/cdi.json" >/run/cdi/fracgpu.json
+	id=$(up "$door" --device fracgpu.io/gpu=0:3GiB:25 -e FRACGPU_MEMORY=7GiB)
+	eventually slice_is "$id" '.gpus[0].limit_bytes' 3221225472
+	[ "$("$fracgpu" stat "$(printf '%.12s' "$id")" --json | jq .compute.max_permille)" -eq 250 ] || fail "a device's cap"
+	for node in nvidiactl:c3:ff nvidia0:c3:0 nvidia-uvm:1ff:0 nvidia-uvm-tools:1ff:1; do
+		podman_with "$door" exec "$id" /bin/busybox stat -c '%n:%t:%T %F' "/dev/${node%%:*}" >"$work/out" 2>&1 || true
+		grep -qx "/dev/$node character special file" "$work/out" || fail "no node $node"
+		! podman_with "$door" exec "$id" /bin/busybox cat "/dev/${node%%:*}" >"$work/out" 2>&1 </dev/null || fail "a driver?"
+		grep -q "No such device" "$work/out" || fail "the container may not use $node"
+	done
+	! podman_with crun run --rm --network none --device fracgpu.io/gpu=0:1GiB "$image" true >"$work/out" 2>&1 ||
+		fail "a container with nodes and no limit starts"
+	podman_with "$door" rm -f -t 0 "$id" >"$work/out" 2>&1
+	eventually slice_is "$id" .door ""
+	rm /run/cdi/fracgpu.json
+else
+	echo "not tried: devices with nodes: $(tail -n 1 "$work/out")"
+fi
+
+# beside each other, exec, changes while they run, and one slice for two
 inside() # ID MIB STATUS TOTAL
 {
 	podman_with "$door" exec "$1" /bin/hold "$2" >"$work/out" 2>&1 </dev/null || fail "exec does not run in $1"

@@ -71,8 +71,7 @@ make_image "$work/image.tar"
 tool import "$work/image.tar" localhost/no-glibc:latest >"$work/out" 2>&1 ||
 	skip "$kind imports no image here: $(tail -n 1 "$work/out")"
 if [ "$base" = plain ]; then
-	for name in chmod mkdir cat env; do ln -sf busybox "$work/image/bin/$name"; done
-	add_libraries
+	add_libraries "$guest"
 else
 	rm -rf "$work/image"
 	mkdir "$work/image"

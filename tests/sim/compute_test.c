@@ -347,6 +347,37 @@ static void test_meter(void)
 	tenant_end(b);
 }
 
+/* A context whose work is done stays on the GPU, and is charged no more. */
+static void test_idle(void)
+{
+	struct tenant *a = tenant_new("a", 1);
+	static struct meter_reader reader;
+	static struct meter meter;
+	uint64_t charged = 0, before = 1;
+	struct error err;
+	struct rm own;
+
+	CHECK_EQUAL(rm_open(&own, &err), 0);
+	meter_init(&meter);
+	CHECK_EQUAL(meter_reader_open(&reader, &own, 0, &err), 0);
+	reader.refresh = refresh;
+	CHECK_EQUAL(meter_assign(&meter, (uint32_t)a->pid, 0), 0);
+	submit(a->client, a->channels[0], 2000 * MS);
+	for (int i = 0; i < 200 && charged != before; i++) {
+		before = charged;
+		poll(NULL, 0, 300);
+		CHECK(meter_reader_poll(&reader, &meter, now_ns()) >= 0);
+		charged = meter_slice_ns(&meter, 0, now_ns());
+	}
+	CHECK_EQUAL(charged, before);
+	/* the sampler errs at both ends */
+	CHECK(charged >= 1200 * MS && charged <= 2600 * MS);
+	CHECK(meter_stay_ns(&meter, 0, now_ns()) == 0 && meter_longest_stay_ns(&meter, now_ns()) > 0);
+	meter_reader_close(&reader);
+	rm_close(&own);
+	tenant_end(a);
+}
+
 /* Another user than root gets records all the same, and sees who is its own alone. */
 static void test_user(void)
 {
@@ -632,7 +663,8 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} cases[] = {
-		{ "runlist", test_runlist },	 { "meter", test_meter },     { "user", test_user },     { "caps", test_caps },
+		{ "runlist", test_runlist },	 { "meter", test_meter },     { "idle", test_idle },
+		{ "user", test_user },		 { "caps", test_caps },
 		{ "weights", test_weights },	 { "priority", test_priority }, { "freeze", test_freeze },
 		{ "guard", test_guard },	 { "death", test_tenant_death },
 		{ "thread", test_thread },

@@ -309,7 +309,7 @@ static void test_unmap_mappings(void **state)
 {
 	for (uint64_t i = 0; i < 4; i++)
 		range(HOLD_MAPPING, OWNER, 0x10000 + i * 0x1000, 0x1000, charge(1, MIB));
-	range(HOLD_MAPPING, OWNER, UINT64_MAX - 10, 0x1000, charge(1, MIB));
+	range(HOLD_MANAGED, OWNER, UINT64_MAX - 10, 0x1000, charge(1, MIB));	/* a range that wraps */
 	account_unmap(a, HOLD_MAPPING, OWNER, 0x10800, 0x800);	/* the end of the first */
 	assert_whole(5 * MIB, 0);
 	account_unmap(a, HOLD_MAPPING, OWNER, 0x10400, 0x1000);	/* the rest of its end, the start of the second */
@@ -321,6 +321,8 @@ static void test_unmap_mappings(void **state)
 	account_unmap(a, HOLD_MAPPING, OWNER, 0x10300, 0x100);	/* the last piece of the first */
 	assert_whole(4 * MIB, 0);
 	account_unmap(a, HOLD_MAPPING, OWNER, 0, UINT64_MAX);
+	assert_whole(MIB, 0);
+	account_unmap(a, HOLD_MANAGED, OWNER, 0, UINT64_MAX);
 	assert_whole(0, 0);
 }
 
@@ -447,6 +449,7 @@ static void test_repair_garbage(void **state)
 		a->used_bytes[0] = 1;
 		for (uint32_t i = 0; i < a->hold_high; i++)
 			a->holds[i].next = (uint32_t)rand_r(&seed);
+		a->range_root = (uint32_t)rand_r(&seed);
 		for (uint32_t i = 0; i < a->charge_high; i++)
 			a->charges[i].holds = (uint32_t)rand_r(&seed);
 		account_repair(a);
@@ -674,6 +677,39 @@ static void test_model(void **state)
 	assert_int_equal(account_check(a), 0);
 }
 
+/* Ranges against a model that has a byte a page: mapped over, cut and dropped anywhere. */
+static void test_ranges_model(void **state)
+{
+	enum { PAGES = 512, PAGE = 4096, OWNERS = 3, ROUNDS = 40000 };
+	static uint8_t mapped[OWNERS][PAGES];
+	unsigned int seed = 11;
+	uint64_t used = 0;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		uint32_t who = (uint32_t)rand_r(&seed) % OWNERS;
+		uint32_t first = (uint32_t)rand_r(&seed) % PAGES;
+		uint32_t count = 1 + (uint32_t)rand_r(&seed) % (round % 3 ? 8 : PAGES);
+		uint64_t address = (who ? 0 : UINT64_C(1) << 63) + first * PAGE;
+		bool maps = round % 2;
+
+		count = count < PAGES - first ? count : PAGES - first;
+		account_unmap(a, HOLD_MANAGED, (uint16_t)who, address, (uint64_t)count * PAGE);
+		if (maps)
+			range(HOLD_MANAGED, (uint16_t)who, address, (uint64_t)count * PAGE, charge(1, (uint64_t)count * PAGE));
+		for (uint32_t page = first; page < first + count; page++) {
+			used -= (uint64_t)mapped[who][page] * PAGE;
+			mapped[who][page] = maps;
+			used += (uint64_t)maps * PAGE;
+		}
+		assert_int_equal(a->used_bytes[0], used);
+		if (round % 1000 == 0) {
+			assert_whole(used, 0);
+			account_repair(a);
+			assert_whole(used, 0);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -695,6 +731,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_repair_garbage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_repair_every_instruction, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_model, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ranges_model, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,10 +16,11 @@
 #define MS UINT64_C(1000000)
 #define WINDOW_NS (2000 * MS)
 #define SAMPLE_NS (10 * MS)
-/* gpu-baselines: a gate opens in 0.3 ms and closes in 0.5 ms, 84 us a switch, timeslices of 2 ms */
+/* H200: a gate opens in 0.3 ms and closes in 0.5 ms, timeslices of 2 ms; a switch takes 84 us, and 125 us more go by in which
+ * the one that leaves is still there but does no work */
 #define OPEN_NS (300 * MS / 1000)
 #define CLOSE_NS (500 * MS / 1000)
-#define SWITCH_NS UINT64_C(84000)
+#define SWITCH_NS UINT64_C(209000)
 #define TIMESLICE_NS (2 * MS)
 
 enum { MODEL_SLICES = 8, MODEL_SAMPLES = 800, WINDOW_SAMPLES = 200 };
@@ -377,7 +378,7 @@ static void test_mixed(void **state)
 
 	for (uint64_t seed = 1; seed <= 1200; seed++) {
 		random_state = seed;
-		model_init(&m, 1 + (int)random_below(MODEL_SLICES), (2 + random_below(19)) * MS);
+		model_init(&m, 1 + (int)random_below(MODEL_SLICES), random_below(3) ? (2 + random_below(19)) * MS : 0);
 		m.measured = true;
 		m.restless = random_below(4) != 0;
 		for (int i = 0; i < m.count; i++) {
@@ -408,7 +409,7 @@ static void test_weights(void **state)
 
 	for (uint64_t seed = 1; seed <= 600; seed++) {
 		random_state = seed * 7919;
-		model_init(&m, 2 + (int)random_below(MODEL_SLICES - 1), (5 + random_below(16)) * MS);
+		model_init(&m, 2 + (int)random_below(MODEL_SLICES - 1), random_below(3) ? (5 + random_below(16)) * MS : 0);
 		m.measured = true;
 		for (int i = 0; i < m.count; i++)
 			m.settings[i].weight = 1 + random_below(random_below(2) ? 10000 : 500);
@@ -430,10 +431,10 @@ static void test_ratios(void **state)
 		{ 2, { 1, 9 }, 0.985 },
 		{ 2, { 1, 99 }, 0.985 },
 		{ 2, { 1, 10000 }, 0.985 },
-		{ 3, { 1, 1, 2 }, 0.985 },
+		{ 3, { 1, 1, 2 }, 0.98 },
 		{ 2, { 1, 1 }, 0.985 },
 		{ 4, { 1, 1, 1, 1 }, 0.98 },
-		{ 8, { 1, 1, 1, 1, 1, 1, 1, 1 }, 0.96 },
+		{ 8, { 1, 1, 1, 1, 1, 1, 1, 1 }, 0.97 },
 	};
 	static struct model m;
 
@@ -441,9 +442,6 @@ static void test_ratios(void **state)
 		uint64_t busy = 0;
 
 		for (int measured = 0; measured < 2; measured++) {
-			/* turns of 3 ms without a meter: the driver's own time slicing at hand-over shows */
-			if (!measured && cases[c].count > 4)
-				continue;
 			random_state = c;
 			model_init(&m, cases[c].count, 0);
 			m.measured = measured;
@@ -564,6 +562,24 @@ static void test_realtime(void **state)
 	(void)state;
 }
 
+/* Time that comes in late and all at once is owed for a while, not for as long again. */
+static void test_late(void **state)
+{
+	static struct arbiter a;
+	const struct arbiter_settings settings = { .max_permille = 500 };
+	uint64_t now = 1000 * MS, next;
+
+	arbiter_init(&a, 0, now);
+	assert_int_equal(arbiter_set(&a, 0, &settings, now), 0);
+	arbiter_wants(&a, 0, true, now);
+	arbiter_measured(&a, 0, 0, now);
+	arbiter_measured(&a, 0, 600000 * MS, now);
+	assert_int_equal(arbiter_step(&a, now, &next) & 1, 0);
+	for (uint64_t end = now + 1000 * MS; !(arbiter_step(&a, now, &next) & 1); now = next)
+		assert_true(next < end);
+	(void)state;
+}
+
 static void test_bad_settings(void **state)
 {
 	static struct arbiter a;
@@ -610,7 +626,7 @@ int main(void)
 		cmocka_unit_test(test_ratios),	    cmocka_unit_test(test_cap_exact),
 		cmocka_unit_test(test_phase),	    cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_realtime),    cmocka_unit_test(test_bad_settings),
-		cmocka_unit_test(test_wants),
+		cmocka_unit_test(test_wants),	    cmocka_unit_test(test_late),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

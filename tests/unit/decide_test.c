@@ -15,6 +15,9 @@
 #include <cmocka.h>
 
 #include "daemon/members.h"
+#include "daemon/pod.h"
+
+#define LONG_ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 static char path[] = "/tmp/fracgpu-policy-XXXXXX";
 static struct daemon_config config;
@@ -49,6 +52,9 @@ static void test_config(void **state)
 		{ "[container a]\nother = 1\n", 2 },
 		{ "[user joe]\nmemory = 1GiB\n", 2 },
 		{ "[other]\nmemory = 1GiB\n", 2 },
+		{ "[pod team-*/*]\nmemory = 1GiB\ncompute = 25%\n[pod lab/train-?]\nslice = train\n", 0 },
+		{ "[default]\nmemory = 1GiB\n [pod/x]\n", 3 }, /* indented: it goes on, as inih has it */
+		{ "[pod train]\nmemory = 1GiB\n", 2 },
 	};
 	char line[32];
 
@@ -70,6 +76,14 @@ static void test_config(void **state)
 	assert_string_equal(config.rules[0].terms.limit, "1GiB");
 	assert_string_equal(config.rules[0].terms.compute, "25%");
 	assert_string_equal(config.rules[2].terms.slice, "train");
+	/* longer than inih keeps */
+	assert_int_equal(load("[container " LONG_ID "]\nmemory = 1GiB\n[container " LONG_ID
+			      "2]\nmemory = 2GiB\n",
+			      NULL),
+			 0);
+	assert_int_equal(config.rule_count, 2);
+	assert_string_equal(config.rules[0].glob, LONG_ID);
+	assert_string_equal(config.rules[1].glob, LONG_ID "2");
 }
 
 static const char policy[] =
@@ -134,6 +148,96 @@ static void test_decide(void **state)
 				 d.terms.limit, d.terms.compute, d.terms.slice, d.cap);
 		handoff_done(&h);
 	}
+}
+
+/* By the names of pods: of containerd, of CRI-O, of both, which somebody made up. */
+static void test_pods(void **state)
+{
+#define CONTAINERD(ns, name) \
+	"\"io.kubernetes.cri.sandbox-namespace\":\"" ns "\",\"io.kubernetes.cri.sandbox-name\":\"" name "\""
+#define CRIO(ns, name) "\"io.kubernetes.pod.namespace\":\"" ns "\",\"io.kubernetes.pod.name\":\"" name "\""
+	static const struct {
+		uid_t uid;
+		const char *annotations;
+		int result;
+		const char *limit;
+	} cases[] = {
+		{ 0, NULL, 0, "9GiB" },
+		{ 0, "{}", 0, "9GiB" },
+		{ 0, "{" CONTAINERD("team-a", "x") "}", 0, "2GiB" },
+		{ 0, "{" CONTAINERD("team-a", "train-1") "}", 0, "3GiB" },
+		{ 0, "{" CONTAINERD("steam-a", "x") "}", 0, "9GiB" },
+		{ 0, "{" CONTAINERD("team-a", "") "}", 0, "9GiB" },
+		{ 0, "{" CRIO("team-b", "x") "}", 0, "2GiB" },
+		{ 0, "{" CRIO("team-b", "x") ",\"fracgpu.io/memory\":\"80GiB\"}", 0, "2GiB" },
+		{ 0, "{" CRIO("team-b", "x") "," CONTAINERD("other", "y") "}", -EPERM, "" },
+		{ 0, "{\"io.kubernetes.cri.container-name\":\"c\"," CRIO("team-b", "x") "}", -EPERM, "" },
+		{ 1000, "{" CRIO("team-b", "x") "}", 0, "1GiB" },
+	};
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(load("[pod team-a/train-*]\nmemory = 3GiB\n[pod team-*/*]\nmemory = 2GiB\n[user "
+			      "1000]\nmemory = 1GiB\n",
+			      NULL),
+			 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct handoff h = { .listener = -1, .uid = cases[i].uid, .id = "x",
+				     .metadata = "fracgpu asks memory=9GiB" };
+		struct decision d = { 0 };
+		struct error err;
+		int r;
+
+		if (cases[i].annotations)
+			h.annotations = json_loads(cases[i].annotations, 0, NULL);
+		r = decide(&config, &h, &d, &err);
+		if (r != cases[i].result || strcmp(d.terms.limit, cases[i].limit) != 0)
+			fail_msg("case %zu: %d '%s'", i, r, d.terms.limit);
+		handoff_done(&h);
+	}
+	/* nobody asks for pods: what their authors wrote is not looked at */
+	assert_int_equal(load("[default]\nmemory = 4GiB\n", NULL), 0);
+	{
+		struct handoff h = { .listener = -1, .id = "x", .metadata = "fracgpu" };
+		struct decision d;
+
+		h.annotations = json_loads("{" CRIO("a", "b") "," CONTAINERD("c", "d") "}", 0, NULL);
+		assert_int_equal(decide(&config, &h, &d, NULL), 0);
+		assert_string_equal(d.terms.limit, "4GiB");
+		handoff_done(&h);
+	}
+}
+
+/* Only where kubelet alone makes files: whatever else a pod mounts there is not written to. */
+static void test_last_words(void **state)
+{
+	static const struct {
+		const char *path;
+		bool is_kubelets;
+	} cases[] = {
+		{ "/pods/1234/containers/work/0a1b2c3d", true },
+		{ "/pods/1234/containers/work/", false },
+		{ "/pods/1234/containers/work", false },
+		{ "/pods/1234/containers//x", false },
+		{ "/pods//containers/work/x", false },
+		{ "/pods/1234/containers/work/x/y", false },
+		{ "/pods/1234/containers/../x", false },
+		{ "/pods/../containers/work/x", false },
+		{ "/pods/1234/containers/work/..", false },
+		{ "/pods/1234/volumes/v/pods/5/containers/work/x", false },
+		{ "/pods/1234/containersx/work/x", false },
+		{ "/pods1234/containers/work/x", false },
+		{ "/etc/shadow", false },
+		{ "/pods", false },
+		{ "", false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (pod_is_last_words(cases[i].path, "/pods") != cases[i].is_kubelets)
+			fail_msg("%s", cases[i].path);
+	}
+	pod_tell("", "nothing to be done");
+	pod_tell("/no/such/bundle", "nothing to be done");
 }
 
 static void test_handoff(void **state)
@@ -208,6 +312,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_decide),
+		cmocka_unit_test(test_pods),
+		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_handoff),
 		cmocka_unit_test(test_members),
 	};

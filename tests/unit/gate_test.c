@@ -229,9 +229,76 @@ static void test_vanished(void **state)
 	fake->exists[5] = 1;
 	assert_int_equal(gate_apply(set, &port, 0, UINT64_C(2000000000)), 0);
 	assert_int_equal(count_off(), 69);
-	assert_int_equal(gate_open_all(set, &port), 0);
+	assert_int_equal(gate_open_all(set, &port, GATE_OPEN), 0);
 	assert_int_equal(count_off(), 0);
 	free(set);
+	(void)state;
+}
+
+/* Closed, and then unknown to the account: a forked child may have it, so it is opened before it is forgotten. */
+static void test_leaving(void **state)
+{
+	struct gate_set *set = calloc(1, sizeof(*set));
+	struct gate_port port = fake_port();
+
+	gate_init(set, 0);
+	make_channels(0, 4, 0x10);
+	gate_collect(set, 0, account, 0);
+	gate_apply(set, &port, 0, 1);
+	account_drop(account, CLIENT, 0x100);
+	account_drop(account, CLIENT, 0x101);
+	fake->exists[1] = 0;
+	gate_collect(set, 0, account, 0);
+	/* one comes back in time */
+	hold(HOLD_CHANNEL, 0x100, 0x10, 0, 0);
+	gate_collect(set, 0, account, 0);
+	account_drop(account, CLIENT, 0x102);
+	gate_collect(set, 0, account, 0);
+	assert_int_equal(gate_apply(set, &port, 0, 2), 0);
+	assert_int_equal(set->count, 2);
+	assert_int_equal(fake->off[0], 1);
+	assert_int_equal(fake->off[2], 0);
+	assert_int_equal(fake->off[3], 1);
+	free(set);
+	(void)state;
+}
+
+/* A member's channels, told in parts; those of other slices stay. */
+static void test_told(void **state)
+{
+	struct gate_set *theirs = calloc(1, sizeof(*theirs)), *ours = calloc(1, sizeof(*ours));
+	struct gate_port port = fake_port();
+	struct gate_about list[3];
+	uint32_t total, count;
+	uint64_t changes;
+
+	gate_init(theirs, 0);
+	gate_init(ours, 0);
+	make_channels(0, 7, 0x10);
+	gate_collect(theirs, 0, account, 0);
+	changes = theirs->changes;
+	gate_collect(theirs, 0, account, 0);
+	assert_int_equal(theirs->changes, changes);
+	gate_take(ours, 9, (const struct gate_about[]){ { CLIENT, 0x170, 1 } }, 1, true, true);
+	for (uint32_t first = 0; first < 7; first += count) {
+		count = gate_describe(theirs, 0, first, list, 3, &total);
+		assert_int_equal(total, 7);
+		assert_int_equal(gate_take(ours, 5, list, count, first == 0, first + count == total), 0);
+	}
+	assert_int_equal(ours->count, 8);
+	fake->exists[0x70] = 1;
+	gate_apply(ours, &port, UINT64_C(1) << 9, 1);
+	assert_int_equal(count_off(), 7);
+	/* nothing left to tell of: opened, and forgotten */
+	gate_take(ours, 5, list, 0, true, true);
+	gate_apply(ours, &port, UINT64_C(1) << 9, 2);
+	assert_int_equal(count_off(), 0);
+	assert_int_equal(ours->count, 1);
+	account_drop(account, CLIENT, 0x103);
+	gate_collect(theirs, 0, account, 0);
+	assert_int_not_equal(theirs->changes, changes);
+	free(theirs);
+	free(ours);
 	(void)state;
 }
 
@@ -381,6 +448,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_split, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vanished, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_leaving, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_trouble, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scheduled_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_guard_death, setup, teardown),

@@ -298,6 +298,79 @@ static void test_garbage(void **state)
 	assert_true(m->pid_count <= METER_PIDS);
 }
 
+/* A context that has no work stays; the driver's samples say so. */
+static void test_load(void **state)
+{
+	struct meter *m = new_meter(state);
+	struct stream s = { .meter = m };
+
+	meter_assign(m, 1, 0);
+	meter_assign(m, 2, 1);
+	/* another is there for 50 of the sample's 200 ms; of 60 % the rest is ours */
+	run(&s, 2, 500 * MS, 1050 * MS);
+	give(&s, METER_SIMPLE_START, 1, 1050 * MS);
+	assert_int_equal(meter_longest_stay_ns(m, 1250 * MS + AHEAD), 200 * MS);
+	meter_load(m, 6000, 1000 * MS, 1200 * MS);
+	assert_int_equal(meter_slice_ns(m, 0, 1200 * MS + AHEAD), 70 * MS);
+	assert_int_equal(meter_slice_ns(m, 0, 1300 * MS + AHEAD), 130 * MS);
+	/* the next sample may say otherwise of what is over 0.1 s */
+	assert_int_equal(meter_unproved_ns(m, 0, 1400 * MS + AHEAD), 0);
+	m->expects_loads = true;
+	assert_int_equal(meter_unproved_ns(m, 0, 1300 * MS + AHEAD), 0);
+	assert_int_equal(meter_unproved_ns(m, 0, 1400 * MS + AHEAD), 60 * MS);
+	assert_int_equal(meter_unproved_ns(m, 1, 1400 * MS + AHEAD), 0);
+	/* what was missed between samples counts as before */
+	meter_load(m, 9900, 1300 * MS, 1500 * MS);
+	assert_int_equal(meter_slice_ns(m, 0, 1500 * MS + AHEAD), 330 * MS);
+	assert_int_equal(meter_slice_ns(m, 0, 1600 * MS + AHEAD), 430 * MS);
+	meter_load(m, 2500, 1500 * MS, 1700 * MS);
+	assert_int_equal(meter_slice_ns(m, 0, 1700 * MS + AHEAD), 380 * MS);
+	meter_load(m, 0, 1700 * MS, 1900 * MS);
+	assert_int_equal(meter_slice_ns(m, 0, 9000 * MS + AHEAD), 380 * MS);
+	give(&s, METER_SIMPLE_END, 1, 9000 * MS);
+	/* and counts in full when it comes again; old samples change nothing */
+	run(&s, 1, 9001 * MS, 9011 * MS);
+	meter_load(m, 0, 8800 * MS, 9000 * MS);
+	give(&s, METER_SIMPLE_START, 1, 9020 * MS);
+	meter_load(m, 0, 8800 * MS, 9000 * MS);
+	assert_int_equal(meter_slice_ns(m, 0, 9030 * MS + AHEAD), 400 * MS);
+	assert_int_equal(meter_slice_ns(m, 1, 9030 * MS + AHEAD), 550 * MS);
+}
+
+/* Thousands of processes, one after the other: the dead make room, and what they used stays the slice's. */
+static void test_many(void **state)
+{
+	struct meter *m = new_meter(state);
+	struct stream s = { .meter = m };
+
+	for (uint32_t i = 1; i <= 3 * METER_PIDS; i++) {
+		meter_doubt(m);
+		assert_int_equal(meter_assign(m, i, 0), 0);
+		meter_forget(m);
+		run(&s, i, i * 10 * MS, i * 10 * MS + MS);
+	}
+	assert_int_equal(meter_slice_ns(m, 0, 4 * METER_PIDS * 10 * MS), 3 * METER_PIDS * MS);
+	/* the same number again is another process */
+	meter_doubt(m);
+	meter_forget(m);
+	assert_int_equal(meter_assign(m, 3 * METER_PIDS, 1), 0);
+	assert_int_equal(meter_slice_ns(m, 1, 4 * METER_PIDS * 10 * MS), 0);
+}
+
+/* What it takes to stop is no work. */
+static void test_saving(void **state)
+{
+	struct meter *m = new_meter(state);
+	struct stream s = { .meter = m };
+
+	m->saving_ns = METER_SAVING_NS;
+	meter_assign(m, 1, 0);
+	run(&s, 1, 1000 * MS, 1010 * MS);
+	assert_int_equal(meter_slice_ns(m, 0, 1010 * MS + AHEAD), 10 * MS - METER_SAVING_NS);
+	run(&s, 1, 1020 * MS, 1020 * MS + 160000);
+	assert_int_equal(meter_slice_ns(m, 0, 1030 * MS + AHEAD), 10 * MS - METER_SAVING_NS + 150000);
+}
+
 static void test_samples(void **state)
 {
 	struct meter *m = new_meter(state);
@@ -316,7 +389,9 @@ int main(void)
 		cmocka_unit_test(test_layout),	   cmocka_unit_test(test_sums),	  cmocka_unit_test(test_under_way),
 		cmocka_unit_test(test_assign_later), cmocka_unit_test(test_lost),	  cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_drift),	   cmocka_unit_test(test_hidden), cmocka_unit_test(test_full),
-		cmocka_unit_test(test_mig),	   cmocka_unit_test(test_garbage), cmocka_unit_test(test_samples),
+		cmocka_unit_test(test_mig),	   cmocka_unit_test(test_garbage), cmocka_unit_test(test_load),
+		cmocka_unit_test(test_saving),
+		cmocka_unit_test(test_many), cmocka_unit_test(test_samples),
 	};
 	struct meter *meter = calloc(1, sizeof(*meter));
 	int failed;

@@ -181,6 +181,13 @@ static void test_names(void **state)
 	assert_string_equal(s->pod, "p");
 	assert_string_equal(s->pod_namespace, "n");
 
+	/* the author of a pod can write the other engine's names: then nobody's count */
+	take(s, json_pack("{s:s,s:i,s:{s:s,s:s,s:s}}", "id", "abc", "uid", 0, "annotations",
+			  "io.kubernetes.cri.sandbox-name", "mine", "io.kubernetes.container.name", "c",
+			  "io.kubernetes.pod.name", "p"));
+	assert_string_equal(s->container, "abc");
+	assert_string_equal(s->pod, "");
+
 	/* another user's names could be somebody else's; no user said: nobody's */
 	take(s, json_pack("{s:s,s:i,s:{s:s}}", "id", "abc", "uid", 1000, "annotations",
 			  "io.kubernetes.pod.name", "p"));

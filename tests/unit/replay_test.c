@@ -38,8 +38,8 @@ static struct seccomp_notif call_with(uint64_t request)
 	return n;
 }
 
-/* Judge a call that reads the argument and writes its second half; its answer is lost. */
-static void lose(const struct seccomp_notif *n, bool asked, int value)
+/* Judge a call that reads the argument and writes its second half. */
+static void judge(const struct seccomp_notif *n, bool asked, int value)
 {
 	static const uint32_t out = 7;
 
@@ -49,7 +49,19 @@ static void lose(const struct seccomp_notif *n, bool asked, int value)
 		replay_asked();
 	replay_written((uint64_t)(uintptr_t)&argument.out, &out, sizeof(out));
 	replay_valued(value);
+}
+
+static void lose(const struct seccomp_notif *n, bool asked, int value)
+{
+	judge(n, asked, value);
 	replay_keep(n);
+	replay_end();
+}
+
+static void send_answer(const struct seccomp_notif *n)
+{
+	judge(n, true, 0);
+	replay_sent(n);
 	replay_end();
 }
 
@@ -121,11 +133,60 @@ static void another_call_is_not(void **state)
 	assert_false(again(&other, &r));
 	assert_true(again(&n, &r));
 
-	/* one that has been interrupted as well */
+}
+
+/* Signals come one after the other. */
+static void one_that_is_interrupted_too(void **state)
+{
+	struct seccomp_notif n = call_with(1);
+	struct seccomp_notif_resp r;
+
+	/* nobody hears this answer: who sends it is told so, and keeps it */
 	start();
 	lose(&n, true, 0);
 	is_waiting = false;
+	replay_begin(&n);
+	assert_true(replay_answers(-1, &n, &r));
+	assert_int_equal(argument.out, 0);
+	replay_keep(&n);
+	replay_end();
+	is_waiting = true;
+	assert_true(again(&n, &r));
+	assert_int_equal(argument.out, 7);
+
+	/* what was read of one that waits no more tells nothing */
+	start();
+	lose(&n, true, 0);
+	is_waiting = false;
+	argument.in = 2;
 	assert_false(again(&n, &r));
+	is_waiting = true;
+	argument.in = 1;
+	assert_true(again(&n, &r));
+}
+
+/* The kernel said that the answer was taken, and was wrong. */
+static void an_answer_that_was_sent(void **state)
+{
+	struct seccomp_notif alloc = call_with(0xc030462b), control = call_with(0xc020462a);
+	struct seccomp_notif_resp r;
+
+	start();
+	send_answer(&alloc);
+	assert_false(again(&alloc, &r)); /* as it was before: a new one */
+	start();
+	send_answer(&alloc);
+	argument.out = 7;
+	assert_true(again(&alloc, &r));
+	start();
+	send_answer(&control);
+	argument.out = 7;
+	assert_false(again(&control, &r));
+	start();
+	send_answer(&alloc);
+	argument.out = 7;
+	usleep(20000);
+	assert_false(again(&alloc, &r)); /* too late */
 }
 
 static void what_was_not_done_is_not_kept(void **state)
@@ -194,6 +255,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_repetition_is_answered),
 		cmocka_unit_test(another_call_is_not),
+		cmocka_unit_test(one_that_is_interrupted_too),
+		cmocka_unit_test(an_answer_that_was_sent),
 		cmocka_unit_test(what_was_not_done_is_not_kept),
 		cmocka_unit_test(the_oldest_goes),
 		cmocka_unit_test(one_after_the_other),
