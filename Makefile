@@ -18,8 +18,8 @@ check:
 deb:
 	tools/package
 
-# all of them, or one: make images BASE=IMAGE MEMORY=8 TAG=NAME
-export BASE MEMORY TAG ENGINE IMAGE ONLY
+# all of them, or one: make images BASE=IMAGE MEMORY=8 TAG=NAME; only say which: DRY_RUN=yes
+export BASE MEMORY TAG ENGINE IMAGE ONLY DRY_RUN
 images: all
 	integrations/images/build $(BUILD)
 

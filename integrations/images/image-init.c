@@ -67,6 +67,23 @@ static int make_ledger(const struct ledger_settings *settings, struct error *err
 	return r;
 }
 
+/* A limit that holds for every GPU takes one whole that has less: a small card, or what fracgpu-runtime shows of one. */
+static int set_limits(const char *limit, const struct limit_gpu *cards, uint32_t count, uint64_t *limits, struct error *err)
+{
+	int r = limit_parse(limit, cards, count, limits, err);
+
+	if (r != -ERANGE || strchr(limit, '='))
+		return r;
+	for (uint32_t i = 0; i < count; i++) {
+		r = limit_parse(limit, &cards[i], 1, &limits[i], err);
+		if (r == -ERANGE)
+			limits[i] = cards[i].total_bytes;
+		else if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int make_slice(struct error *err)
 {
 	static struct limit_gpu cards[ACCOUNT_GPUS];
@@ -92,7 +109,7 @@ static int make_slice(struct error *err)
 		cards[i] = ledger_limit_gpu(&gpus[i]);
 	}
 	rm_close(&rm);
-	r = limit_parse(limit, cards, settings.gpu_count, limits, err);
+	r = set_limits(limit, cards, settings.gpu_count, limits, err);
 	return r < 0 ? r : make_ledger(&settings, err);
 }
 

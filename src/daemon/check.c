@@ -10,11 +10,12 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "abi/calls.h"
 #include "daemon/daemon.h"
 
-enum { FILTERS = 32 };
+enum { FILTERS = 32, STOP_TRIES = 400 };	/* of 5 ms */
 
 struct filters {
 	uint32_t count;
@@ -170,15 +171,38 @@ static int read_filters(pid_t pid, struct filters *f, struct error *err)
 	return error_set(err, -E2BIG, "it has too many seccomp filters");
 }
 
+/* Stop a process that we have seized. A request that comes while it starts its program can be lost (seen with Linux 6.18 and
+ * runc 1.1, once in some hundred starts), and fracgpud must not wait for ever: it asks again. */
+static bool stop(pid_t pid)
+{
+	for (int i = 0; i < STOP_TRIES; i++) {
+		struct timespec pause = { .tv_nsec = 20000 };
+		pid_t got = 0;
+		int status;
+
+		if (ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) < 0)
+			return false;
+		for (int k = 0; k < 8 && got == 0; k++) {
+			got = waitpid(pid, &status, __WALL | WNOHANG);
+			if (got == 0)
+				nanosleep(&pause, NULL);
+			pause.tv_nsec *= 2;
+		}
+		if (got != 0)
+			return got == pid && WIFSTOPPED(status);
+	}
+	return false;
+}
+
 int filter_check(pid_t pid, struct error *err)
 {
 	struct filters f = { 0 };
-	int status, r;
+	int r;
 
 	if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0)
 		return error_set(err, -errno, "cannot look at its first process: %s", strerror(errno));
-	if (ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) < 0 || waitpid(pid, &status, __WALL) != pid || !WIFSTOPPED(status))
-		return error_set(err, -ESRCH, "its first process has ended");
+	if (!stop(pid))
+		return error_set(err, -ESRCH, "its first process has ended, or does not stop to be looked at");
 	r = read_filters(pid, &f, err);
 	ptrace(PTRACE_DETACH, pid, NULL, NULL);
 	if (r == 0)

@@ -22,7 +22,7 @@
 #include "daemon/daemon.h"
 #include "daemon/pod.h"
 
-enum { PEERS = 64, TEXT_MAX = 64 << 10, PATIENCE_S = 10, EXIT_USAGE_D = 2 };
+enum { PEERS = 64, TEXT_MAX = 64 << 10, PATIENCE_S = 10, LAST_PATIENCE_S = 2, EXIT_USAGE_D = 2 };
 
 /* A connection that has not said all yet. */
 struct peer {
@@ -37,7 +37,9 @@ struct daemon {
 	const char *config_path;
 	struct daemon_config config;
 	struct metrics *metrics;	/* NULL: off */
+	const char *path;		/* of the socket */
 	int socket, signals;
+	bool is_ending;			/* takes what is under way, and nothing new */
 	struct peer peers[PEERS];
 };
 
@@ -291,22 +293,33 @@ static int wait_ms(const struct daemon *d, bool is_peer_waiting)
 	return is_peer_waiting && (ms < 0 || ms > 1000) ? 1000 : ms;
 }
 
+/* Nobody can connect any more: their containers do not start. Whoever has connected has a container that does, and would run
+ * without anybody to answer it. */
+static void begin_to_end(struct daemon *d)
+{
+	unlink(d->path);
+	d->is_ending = true;
+}
+
 static void loop(struct daemon *d)
 {
-	for (bool more = true; more;) {
+	for (;;) {
 		struct pollfd fds[3 + PEERS] = { { d->socket, POLLIN, 0 }, { d->signals, POLLIN, 0 } };
 		time_t now = now_s();
-		bool waiting = false;
-		int ready;
+		int peers = 0, ready;
 
 		for (int i = 0; i < PEERS; i++) {
-			if (d->peers[i].fd >= 0 && now - d->peers[i].since > PATIENCE_S)
+			if (d->peers[i].fd >= 0 && now - d->peers[i].since > (d->is_ending ? LAST_PATIENCE_S : PATIENCE_S))
 				peer_done(&d->peers[i]);
-			waiting |= d->peers[i].fd >= 0;
+			peers += d->peers[i].fd >= 0;
 			fds[2 + i] = (struct pollfd){ d->peers[i].fd, POLLIN, 0 };
 		}
+		if (peers == PEERS)
+			fds[0].fd = -1;	/* who comes now waits */
 		fds[2 + PEERS] = (struct pollfd){ metrics_fd(d->metrics), POLLIN, 0 };
-		ready = poll(fds, 3 + PEERS, wait_ms(d, waiting));
+		ready = poll(fds, 3 + PEERS, d->is_ending && !peers ? 0 : wait_ms(d, peers > 0));
+		if (d->is_ending && !peers && !fds[0].revents)
+			return;
 		metrics_run(d->metrics);
 		if (ready <= 0)
 			continue;
@@ -316,8 +329,8 @@ static void loop(struct daemon *d)
 		}
 		if (fds[0].revents)
 			meet(d);
-		if (fds[1].revents)
-			more = obey(d);
+		if (fds[1].revents && !obey(d))
+			begin_to_end(d);
 	}
 }
 
@@ -368,11 +381,11 @@ int main(int argc, char **argv)
 		say("error", "", err.text);
 		return 1;
 	}
+	d.path = path;
 	set_metrics(&d, &d.config.metrics);
 	tell_ready();
 	say("info", "", "ready");
 	loop(&d);
 	metrics_free(d.metrics);
-	unlink(path);
 	return 0;
 }

@@ -182,6 +182,12 @@ static int load(unsigned long flags, const struct sock_fprog *prog)
 	return fd < 0 ? -errno : fd;
 }
 
+bool filter_waits_killable(void)
+{
+	/* flags are looked at before the program, which is nowhere */
+	return load(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, NULL) == -EFAULT;
+}
+
 int filter_load(const struct filter *f)
 {
 	struct sock_fprog prog = { .len = f->length, .filter = (struct sock_filter *)f->code };

@@ -20,6 +20,7 @@
 #define FG_SUPERVISOR_FILTER_H
 
 #include <linux/filter.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/engine.h"
@@ -40,6 +41,9 @@ void filter_make(struct filter *f, const struct engine *e);
  * Returns the descriptor; -EBUSY when a filter with a listener is there already; -EACCES, -ENOSYS, -EINVAL when this
  * kernel or the container around us does not allow it. */
 int filter_load(const struct filter *f);
+
+/* Whether this kernel takes the flag with which only SIGKILL ends the wait for an answer (Linux 5.19). */
+bool filter_waits_killable(void);
 
 /* A system call as the filter reports it, in words that do not depend on the way it was made. */
 enum filter_call { FILTER_OTHER, FILTER_IOCTL, FILTER_MMAP };

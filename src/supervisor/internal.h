@@ -26,6 +26,7 @@ struct supervisor;
 struct serving {
 	struct supervisor *supervisor;
 	int listener;
+	bool is_interruptible;		/* signals may end the wait for an answer: replay.h */
 	atomic_bool is_stopping;
 	atomic_bool is_watched;		/* the sentinel looks whether somebody waits */
 	atomic_uint_fast32_t receivers;	/* that wait for a call, or are on their way */

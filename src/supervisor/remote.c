@@ -55,6 +55,7 @@ static int add_listener(struct remote *r, int listener, const struct supervisor_
 	}
 	serving->supervisor = &r->supervisor;
 	serving->listener = listener;
+	serving->is_interruptible = true;	/* the filter is not ours: we cannot know */
 	code = listener_prepare(listener);
 	if (code == 0)
 		code = serve_start(serving);

@@ -13,6 +13,7 @@
 #include "supervisor/filter.h"
 #include "supervisor/internal.h"
 #include "supervisor/listener.h"
+#include "supervisor/replay.h"
 #include "supervisor/tree.h"
 
 enum { DOOR_WRITES = 4, DOOR_BYTES = 2048, WINDOW = 2048, WINDOW_MAX = 9280 };
@@ -92,11 +93,13 @@ static int door_read(struct port *port, uint64_t address, void *buffer, size_t s
 
 	if (read) {
 		memcpy(buffer, read, size);
+		replay_read(address, buffer, size);
 		return 0;
 	}
 	d->is_proven = false;
 	if (size && process_vm_readv(d->caller->tid, &here, 1, &there, 1, 0) != (ssize_t)size)
 		return -EFAULT;
+	replay_read(address, buffer, size);
 	return 0;
 }
 
@@ -126,6 +129,7 @@ static int door_write(struct port *port, uint64_t address, const void *buffer, s
 	/* what the driver left as it was */
 	if (!size || (read && memcmp(read, buffer, size) == 0))
 		return 0;
+	replay_written(address, buffer, size);
 	if (size <= sizeof(d->bytes) - d->written && d->writes < DOOR_WRITES) {
 		memcpy(d->bytes + d->written, buffer, size);
 		d->there[d->writes++] = there;
@@ -144,6 +148,9 @@ static int door_write(struct port *port, uint64_t address, const void *buffer, s
 static int door_begin(struct door *d)
 {
 	d->window->is_old = true;
+	/* who lives may wait no more: a call that a signal ended comes again as another */
+	if (d->serving->is_interruptible)
+		d->is_proven = false;
 	if (door_prove(d) < 0)
 		return -EFAULT;
 	if (!d->is_long)
@@ -159,6 +166,7 @@ static int door_real(struct port *port, uint32_t request, void *argument)
 
 	if (door_begin(d) < 0)
 		return -EFAULT;
+	replay_asked();
 	value = ioctl(d->file, (unsigned long)request, argument);
 	return value < 0 ? -errno : value;
 }
@@ -169,6 +177,7 @@ static int door_real_on(struct port *port, int fd, uint32_t request, void *argum
 
 	if (door_begin(door_of(port)) < 0)
 		return -EFAULT;
+	replay_asked();
 	value = ioctl(fd, (unsigned long)request, argument);
 	return value < 0 ? -errno : value;
 }
@@ -372,6 +381,8 @@ static void judge_device(struct door *d, const struct filter_args *args, const s
 	pthread_rwlock_rdlock(&s->calls);
 	if (args->call != FILTER_MMAP) {
 		verdict = engine_ioctl(&s->engine, &d->port, &call, &value);
+		if (verdict != ENGINE_CONTINUE)
+			replay_valued(value);
 		failed = door_flush(d);
 	}
 	if (args->call == FILTER_MMAP) {
@@ -480,6 +491,17 @@ void serve_answer(struct serving *serving, const union notification *n)
 
 	memset(&r, 0, sizeof(r));
 	r.data.id = n->data.id;
-	judge(serving, &n->data, &r.data);
-	listener_send(serving->listener, &r);
+	if (!serving->is_interruptible) {
+		judge(serving, &n->data, &r.data);
+		listener_send(serving->listener, &r);
+		return;
+	}
+	replay_begin(&n->data);
+	if (!replay_answers(serving->listener, &n->data, &r.data))
+		judge(serving, &n->data, &r.data);
+	if (listener_send(serving->listener, &r) == -ENOENT)
+		replay_keep(&n->data);
+	else
+		replay_sent(&n->data);
+	replay_end();
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "supervisor/filter.h"
 #include "supervisor/internal.h"
 #include "supervisor/listener.h"
 #include "supervisor/spawn.h"
@@ -227,6 +228,7 @@ static int serve(struct supervisor *s, struct spawned *spawned, int signals, cha
 
 	s->program = spawned->pid;
 	s->serving.listener = spawned->listener;
+	s->serving.is_interruptible = !filter_waits_killable();
 	code = listener_prepare(s->serving.listener);
 	change_process(&before);
 	if (code == 0)

@@ -1,48 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Docker: containers through fracgpu-runtime, named and as the default, and by a profile where Docker passes it on. A dockerd
-# of its own, without network. Runs in the simulator with one GPU of 8 GiB.
-# usage: docker_test.sh BUILD-ROOT GUEST
+# Docker: containers through fracgpu-runtime, named and as the default, and by a profile where Docker passes it on. Runs in
+# the simulator with one GPU of 8 GiB.
+# usage: docker_test.sh BUILD-ROOT GUEST [newer]
 set -eu
 # shellcheck source=tests/engines/lib.sh
 . "$(dirname "$0")/lib.sh"
-needs dockerd runc
-dockerd=
-image="fracgpu-test:latest"
-# the client that belongs to the server: another one may come first in PATH
-client=$(dirname "$(readlink -f "$(command -v dockerd)")")/docker
-for place in /usr/bin/docker "$client"; do [ ! -x "$place" ] || docker=$place; done
-[ -n "${docker:-}" ] || skip "dockerd is installed without docker"
+needs runc
+# shellcheck source=tests/engines/docker.sh
+. "$(dirname "$0")/docker.sh"
 
-engine()
-{
-	DOCKER_CONFIG=$work/docker "$docker" -H "unix://$work/docker.sock" "$@"
-}
-
-goodbye()
-{
-	# shellcheck disable=SC2046 # ids
-	engine rm -f $(engine ps -aq)
-	kill "$dockerd"
-	wait "$dockerd"
-}
-
-start_dockerd() # DEFAULT-RUNTIME
-{
-	mkdir -p "$work/docker"
-	dockerd --config-file "$work/docker.json" --data-root "$work/docker/data" --exec-root "$work/docker/exec" \
-		-p "$work/docker/pid" -H "unix://$work/docker.sock" --iptables=false --ip6tables=false --bridge=none \
-		--storage-driver vfs --add-runtime "fracgpu=$work/fracgpu-runc" --default-runtime "$1" >>"$work/dockerd.log" 2>&1 &
-	dockerd=$!
-	for _ in $(seq 1 600); do
-		if engine version >/dev/null 2>&1; then return 0; fi
-		kill -0 "$dockerd" 2>/dev/null || break
-		sleep 0.05
-	done
-	skip "dockerd does not start here: $(grep -v level=info "$work/dockerd.log" | tail -n 1)"
-}
-
-echo '{}' >"$work/docker.json"
 make_runtime "$work/fracgpu-runc" runc
 make_image "$work/image.tar"
 start_dockerd runc
@@ -103,8 +70,7 @@ engine rm -f "$id" >"$work/out" 2>&1
 eventually slice_is "$id" .door ""
 
 # as the default runtime: nobody has to ask, and what has no GPU is left alone
-kill "$dockerd"
-wait "$dockerd" || true
+stop_dockerd
 start_dockerd fracgpu
 kill "$daemon"
 wait "$daemon" || true

@@ -1,9 +1,10 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0
 # What tests of container engines share: a namespace, an image made of this machine's files, and the daemon. Sourced with
-# BUILD-ROOT GUEST.
+# BUILD-ROOT GUEST, and what else a test takes as one word more.
 build=$1
 guest=$2
+extra=${3:-}
 fracgpu=$build/src/cli/fracgpu
 
 # shellcheck source=tests/lib/container.sh
@@ -19,7 +20,7 @@ needs()
 	! ldd "$(command -v busybox)" >/dev/null 2>&1 || skip "needs busybox-static"
 	# slices of our own; crun takes cgroups of version 1, or of version 2, and not a host that has both
 	if [ "${IN_NAMESPACE:-}" != yes ]; then
-		IN_NAMESPACE=yes exec unshare --mount --propagation private sh "$0" "$build" "$guest"
+		IN_NAMESPACE=yes exec unshare --mount --propagation private sh "$0" "$build" "$guest" "$extra"
 	fi
 	mount -t tmpfs -o mode=755 tmpfs /run
 	if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
@@ -41,7 +42,7 @@ cleanup()
 {
 	goodbye >/dev/null 2>&1 || true
 	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
-	rm -rf "$work"
+	rm -rf "$work" || true
 }
 
 start_daemon() # POLICY

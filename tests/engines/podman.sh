@@ -25,7 +25,7 @@ podman_with() # RUNTIME ARGUMENTS...
 {
 	runtime=$1
 	shift
-	podman --root "$work/podman/root" --runroot "$work/podman/run" --storage-driver vfs --runtime "$runtime" "$@"
+	podman --root "$work/podman/root" --runroot "$work/podman/run" --storage-driver "${storage:-vfs}" --runtime "$runtime" "$@"
 }
 
 # run_with RUNTIME COMMAND...: without a GPU
