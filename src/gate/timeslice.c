@@ -129,5 +129,7 @@ void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_
 	set = gate_timeslice(&d->rm, h, lane->gpu, us, &groups);
 	/* once more, for a call that had read the old value; and until it is done, but ever more seldom */
 	lane->timeslice_wait_ns = is_new ? AGAIN_NS : lane->timeslice_wait_ns * 2;
-	lane->timeslice_again_ns = (is_new || set < groups) && lane->timeslice_wait_ns < AGAIN_MAX_NS ? now + lane->timeslice_wait_ns : 0;
+	lane->timeslice_again_ns = 0;
+	if ((is_new || set < groups) && lane->timeslice_wait_ns < AGAIN_MAX_NS)
+		lane->timeslice_again_ns = now + lane->timeslice_wait_ns;
 }
