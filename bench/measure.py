@@ -93,8 +93,8 @@ class Ways:
             return None
         return json.loads(lines[-1])
 
-    def interleaved(self, rounds, *words, timeout=120):
-        """A B C A B C ...: the list of results of each way."""
+    def interleaved(self, rounds, *words, timeout=120, after=lambda results: None):
+        """A B C A B C ...: the list of results of each way. after: is given what there is after each round."""
         results = {way: [] for way in self.names}
         for number in range(rounds):
             # each round begins with another way, so that none always follows the same one
@@ -102,6 +102,7 @@ class Ways:
                 result = self.run(way, *words, timeout=timeout)
                 if result is not None:
                     results[way].append(result)
+            after(results)
         return results
 
 

@@ -106,6 +106,10 @@ void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed)
 	desk->pids_at_ns = 0;
 	desk->told_timeslice_us = 0;
 	desk->is_followed = is_followed;
+	/* who led may have opened once too often what we closed */
+	for (uint32_t i = 0; i < d->guard.shared->sets[gpu].count; i++)
+		if (d->guard.shared->sets[gpu].channels[i].state == GATE_CLOSED)
+			d->guard.shared->sets[gpu].channels[i].state = GATE_UNSURE;
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		struct lane *lane = &desk->lanes[i];
 
@@ -166,7 +170,9 @@ int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 		if (gpu < 0)
 			continue;
 		d->desks[gpu].lanes[slice] = (struct lane){ .gpu = i, .used = true, .open = true,
-							    .timeslice_us = TIMESLICE_USUAL_US };
+							    .timeslice_us = load_u32(&ledger->ledger->compute[i].timeslice_us) };
+		if (!d->desks[gpu].lanes[slice].timeslice_us)
+			d->desks[gpu].lanes[slice].timeslice_us = TIMESLICE_USUAL_US;
 		gate_rebase(&d->desks[gpu].lanes[slice], &ledger->ledger->compute[i], &(struct gate_figures){ 0 });
 	}
 	return slice;
@@ -403,15 +409,16 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 		lane->since_ns = now;
 	desk->pids_fit |= exact && meter_has_seen(&desk->meter, (uint32_t)slice);
 	if (exact && desk->pids_fit && !lane->has_strangers) {
-		raw = meter_slice_ns(&desk->meter, (uint32_t)slice, now);
-		if (raw > lane->raw_ns)
+		raw = meter_there_ns(&desk->meter, (uint32_t)slice, now);
+		if (raw > lane->raw_ns) {
 			used = min_u64(raw - lane->raw_ns, lane->possible_ns);
-		else
-			lane->busy_ns -= min_u64(lane->raw_ns - raw, lane->busy_ns);	/* was no work, as it turns out */
-		lane->raw_ns = raw;
+			lane->raw_ns = raw;
+		}
+		if (meter_is_idle(&desk->meter, (uint32_t)slice))
+			used = 0;
 		lane->busy_ns += used;
-		sure = lane->busy_ns - min_u64(meter_unproved_ns(&desk->meter, (uint32_t)slice, now), lane->busy_ns);
-		if (sure > lane->shown_ns)
+		sure = meter_slice_ns(&desk->meter, (uint32_t)slice, now) - meter_unproved_ns(&desk->meter, (uint32_t)slice, now);
+		if (sure > lane->shown_ns && sure < UINT64_MAX / 2)
 			lane->shown_ns = sure;
 		/* a record may come later than the look that should have seen it */
 		lane->possible_ns = min_u64(lane->possible_ns - used, CARRY_NS);
@@ -426,7 +433,8 @@ static void tell_arbiter(struct desk *desk, int slice, bool exact, bool alone, u
 	arbiter_wants(&desk->arbiter, (uint32_t)slice, wants, now);
 }
 
-static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, uint64_t now)
+/* open: gates that are to be. passed_over: those that somebody else keeps closed; we open them if we closed them. */
+static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, uint64_t open, uint64_t passed_over, uint64_t now)
 {
 	struct gate_set *set = &d->guard.shared->sets[gpu];
 	uint64_t after;
@@ -434,7 +442,7 @@ static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, ui
 
 	if (now < desk->apply_after_ns)
 		return 0;
-	result = gate_apply(set, &d->port, open, now);
+	result = gate_apply(set, &d->port, open | passed_over, now);
 	if (result < 0)
 		desk->apply_after_ns = now + BACKOFF_NS;
 	after = now_monotonic();
@@ -491,7 +499,7 @@ static int step_followed(struct gate_driver *d, uint32_t gpu, uint64_t now, uint
 	for (int i = 0; i < ARBITER_SLICES; i++)
 		if (desk->lanes[i].used && desk->told_timeslice_us)
 			gate_set_timeslices(d, gpu, i, desk->told_timeslice_us, now);
-	return move_gates(d, desk, gpu, open, now);
+	return move_gates(d, desk, gpu, open, 0, now);
 }
 
 static bool slice_is_needy(const struct slice *s)
@@ -524,7 +532,7 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 	if (desk->is_urgent) {
 		desk->is_urgent = false;
 		*next = now;
-		return move_gates(d, desk, gpu, arbiter_step(&desk->arbiter, now, &at) | paused_members(d), now);
+		return move_gates(d, desk, gpu, arbiter_step(&desk->arbiter, now, &at), paused_members(d), now);
 	}
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		if (!desk->lanes[i].used)
@@ -542,8 +550,7 @@ static int step_gpu(struct gate_driver *d, uint32_t gpu, uint64_t now, uint64_t 
 		if (desk->lanes[i].used)
 			tell_arbiter(desk, i, exact, count == 1, now);
 	open = needy ? arbiter_step(&desk->arbiter, now, &at) : UINT64_MAX;
-	open |= paused_members(d);
-	result = move_gates(d, desk, gpu, open, now);
+	result = move_gates(d, desk, gpu, open, paused_members(d), now);
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		if (!desk->lanes[i].used)
 			continue;

@@ -74,6 +74,7 @@ bool gate_driver_decides(const struct gate_driver *driver, int member, uint32_t 
 void gate_driver_describe(struct gate_driver *driver, int slice, struct gate_member *ret_member);
 const struct gate_set *gate_driver_set(const struct gate_driver *driver, uint32_t gpu_id);
 void gate_driver_follow(struct gate_driver *driver, uint32_t gpu_id);
+bool gate_driver_is_followed(const struct gate_driver *driver);
 void gate_driver_figures(struct gate_driver *driver, uint32_t gpu_id, const struct gate_figures *figures);
 void gate_driver_lead(struct gate_driver *driver);
 

@@ -22,6 +22,7 @@ enum {
 struct gate_call {
 	uint32_t count;
 	uint32_t index[DISABLE_MAX];	/* of the set's channels */
+	enum gate_state after;		/* an opening: GATE_OPEN unless said */
 };
 
 void gate_init(struct gate_set *set, uint32_t gpu)
@@ -104,7 +105,7 @@ static int call_flush(struct gate_set *set, const struct gate_port *port, bool d
 		if (result && disable && c->state == GATE_CLOSED)
 			c->state = GATE_UNSURE;
 		else if (!result && !disable && is_shut(c))
-			c->state = GATE_OPEN;
+			c->state = (uint16_t)call->after;
 	}
 	call->count = 0;
 	return result;
@@ -135,25 +136,31 @@ static void drop(struct gate_set *set, uint32_t index)
 }
 
 /* One by one: most are gone, and a call for several would fail. */
-static void open_leaving(struct gate_set *set, const struct gate_port *port)
+static int open_leaving(struct gate_set *set, const struct gate_port *port)
 {
 	for (uint32_t i = 0; i < set->count;) {
+		int status;
+
 		if (set->channels[i].seen != GATE_LEAVING) {
 			i++;
 			continue;
 		}
-		call_driver(set, port, false, &i, 1);
+		status = call_driver(set, port, false, &i, 1);
+		if (status != NV_OK && !is_gone(status))
+			return failure(status);
 		drop(set, i);
 	}
+	return 0;
 }
 
 int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open, uint64_t now_ns)
 {
 	struct gate_call call = { 0 };
 	bool retry = now_ns >= set->retry_ns;
-	int result = 0;
+	int result = open_leaving(set, port);
 
-	open_leaving(set, port);
+	if (result < 0)
+		return result;
 	for (uint32_t i = 0; i < set->count; i++) {
 		struct gate_channel *c = &set->channels[i];
 
@@ -186,16 +193,13 @@ int gate_apply(struct gate_set *set, const struct gate_port *port, uint64_t open
 
 int gate_open_all(struct gate_set *set, const struct gate_port *port, enum gate_state after)
 {
-	struct gate_call call = { 0 };
+	struct gate_call call = { .after = after };
 	int result = 0;
 
 	for (uint32_t i = 0; i < set->count && i < GATE_CHANNELS; i++)
 		if (is_shut(&set->channels[i]))
 			keep_first(&result, call_add(set, port, false, &call, i));
 	keep_first(&result, call_flush(set, port, false, &call));
-	for (uint32_t i = 0; after == GATE_UNSURE && i < set->count && i < GATE_CHANNELS; i++)
-		if (set->channels[i].state == GATE_OPEN)
-			set->channels[i].state = GATE_UNSURE;
 	return result;
 }
 

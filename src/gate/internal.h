@@ -21,7 +21,7 @@ struct lane {
 	uint64_t report_at_ns;
 	uint32_t timeslice_us;		/* of its groups, set when the set had counted so many changes */
 	uint64_t timeslice_changes;
-	uint64_t timeslice_again_ns;	/* to be set once more: 0: not */
+	uint64_t timeslice_again_ns, timeslice_wait_ns;	/* to be set once more: 0: not */
 	uint64_t seen_ns, busy_since_ns;	/* realtime: last looked at; busy all the time since then, 0: not */
 	uint32_t seen_holds, seen_free;	/* the account when its channels were last collected */
 	uint64_t look_at_ns;
@@ -30,7 +30,7 @@ struct lane {
 	bool measured;
 	bool has_strangers;		/* more processes than the meter can tell apart */
 	uint64_t raw_ns, busy_ns, possible_ns, since_ns, switches;
-	uint64_t shown_ns;	/* the part of busy_ns that is sure */
+	uint64_t shown_ns;	/* work, as far as it is sure; busy_ns is presence, and what the arbiter counts */
 	struct gate_figures base;	/* of the slice before whoever measures it now began to: figures never step back */
 };
 

@@ -106,6 +106,15 @@ void gate_driver_follow(struct gate_driver *d, uint32_t gpu_id)
 	gate_reset_desk(d, (uint32_t)gpu, true);
 }
 
+bool gate_driver_is_followed(const struct gate_driver *d)
+{
+	bool followed = false;
+
+	for (uint32_t i = 0; i < d->rm.gpu_count; i++)
+		followed |= d->desks[i].is_followed;
+	return followed;
+}
+
 void gate_driver_lead(struct gate_driver *d)
 {
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {

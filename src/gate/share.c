@@ -261,7 +261,6 @@ static void lose_leader(struct share *s)
 {
 	close_fd(&s->leader);
 	gate_driver_lead(s->driver);
-	s->retry_ns = 0;
 }
 
 static bool take_order(struct share *s, const struct order *order)
@@ -280,14 +279,12 @@ static bool hear_leader(struct share *s, uint64_t now)
 {
 	struct order order;
 
-	if (now - s->heard_ns > SILENCE_NS)
-		return false;
 
 	for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
 		ssize_t n = recv(s->leader, &order, sizeof(order), MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return true;
+			return now - s->heard_ns < SILENCE_NS || !gate_driver_is_followed(s->driver);
 		if (n != sizeof(order) || order.magic != MAGIC || !take_order(s, &order))
 			return false;
 		s->heard_ns = now;
@@ -302,29 +299,34 @@ static bool say(const struct share *s, const void *message, size_t size)
 }
 
 /* Our channels on a GPU, if they have changed: as many as the leader has room for now, the others at the next look. */
-static void say_channels(struct share *s, uint32_t i, uint32_t gpu_id)
+static bool say_channels(struct share *s, uint32_t i, uint32_t gpu_id)
 {
 	const struct gate_set *set = gate_driver_set(s->driver, gpu_id);
 	struct channels message = { .magic = MAGIC, .gpu_id = gpu_id };
 
 	if (!set)
-		return;
+		return true;
 	if (s->lists[i].changes != set->changes)
 		s->lists[i].next = 0;
 	else if (s->lists[i].is_sent)
-		return;
+		return true;
 	s->lists[i].changes = set->changes;
 	do {
 		message.first = s->lists[i].next;
 		message.count = gate_describe(set, (uint32_t)s->slice, message.first, message.list, CHANNELS_AT_ONCE,
 					      &message.total);
+		if (message.total > CHANNELS_MAX) {
+			s->is_alone = true;
+			return false;
+		}
 		s->lists[i].is_sent = message.first + message.count >= message.total;
 		if (!say(s, &message, sizeof(message))) {
 			s->lists[i].is_sent = false;
-			return;
+			return true;
 		}
 		s->lists[i].next += message.count;
 	} while (!s->lists[i].is_sent);
+	return true;
 }
 
 /* Say what has changed of ours. */
@@ -342,7 +344,8 @@ static bool say_hello(struct share *s, uint64_t now)
 		s->sent = hello.about;
 	}
 	for (uint32_t i = 0; i < hello.about.gpu_count; i++)
-		say_channels(s, i, hello.about.gpus[i].gpu_id);
+		if (!say_channels(s, i, hello.about.gpus[i].gpu_id))
+			return false;
 	return true;
 }
 
@@ -352,7 +355,7 @@ void share_tend(struct share *s, uint64_t now)
 {
 	if (!s->options->share_dir)
 		return;
-	if (s->listener < 0 && s->leader < 0 && now >= s->retry_ns) {
+	if (s->listener < 0 && s->leader < 0 && now >= s->retry_ns && !s->is_alone) {
 		s->retry_ns = now + RETRY_NS;
 		if (!lead(s) && follow(s))
 			s->heard_ns = now;

@@ -23,6 +23,7 @@ struct share {
 	const struct gate_options *options;	/* not owned */
 	int lock, listener;	/* the leader's; else -1 */
 	int leader;		/* the follower's way to it; else -1 */
+	bool is_alone;		/* has more channels than a leader takes: neither leads nor follows any more */
 	uint64_t retry_ns;	/* when to look for a leader again */
 	uint64_t heard_ns;	/* when it last spoke */
 	uint64_t look_ns;	/* when to look what has changed of ours */

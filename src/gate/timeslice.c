@@ -21,6 +21,7 @@
 enum { GROUPS_MAX = 256, ENGINE_GR_LAST = 8 };
 
 #define AGAIN_NS UINT64_C(1000000000)
+#define AGAIN_MAX_NS (64 * AGAIN_NS)
 
 struct group {
 	uint32_t client, handle;
@@ -126,6 +127,9 @@ void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_
 	/* libcuda sets that of a group some ms after it has scheduled it: the engine then puts this in */
 	__atomic_store_n(&h->ledger->compute[lane->gpu].timeslice_us, us, __ATOMIC_RELAXED);
 	set = gate_timeslice(&d->rm, h, lane->gpu, us, &groups);
-	/* once more, for a call that had read the old value; and until it is done */
-	lane->timeslice_again_ns = is_new || set < groups ? now + AGAIN_NS : 0;
+	/* once more, for a call that had read the old value; and until it is done, but ever more seldom */
+	lane->timeslice_wait_ns = is_new ? AGAIN_NS : lane->timeslice_wait_ns * 2;
+	lane->timeslice_again_ns = 0;
+	if ((is_new || set < groups) && lane->timeslice_wait_ns < AGAIN_MAX_NS)
+		lane->timeslice_again_ns = now + lane->timeslice_wait_ns;
 }

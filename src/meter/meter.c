@@ -75,16 +75,19 @@ static uint32_t pid_entry(struct meter *m, uint32_t pid)
 	return i;
 }
 
-static void book(struct meter *m, uint32_t who, uint64_t ns)
+static void book(struct meter *m, uint32_t who, uint64_t ns, uint64_t there_ns)
 {
 	if (who >= METER_PIDS) {
 		m->others_ns += ns;
 		return;
 	}
 	m->pids[who].busy_ns += ns;
+	m->pids[who].there_ns += there_ns;
 	m->pids[who].last_ns = m->last_ns;
-	if (m->pids[who].slice >= 0)
-		m->slice_ns[m->pids[who].slice] += ns;
+	if (m->pids[who].slice < 0)
+		return;
+	m->slice_ns[m->pids[who].slice] += ns;
+	m->there_ns[m->pids[who].slice] += there_ns;
 }
 
 static struct meter_engine *engine_of(struct meter *m, uint16_t instance)
@@ -120,10 +123,12 @@ static void leave(struct meter *m, struct meter_engine *e, uint64_t time_ns)
 		return;
 	e->running = false;
 	e->left_ns = time_ns;
-	if (time_ns >= e->since_ns)
-		book(m, e->who, loaded(worked(m, time_ns - e->since_ns), e->load));
-	else
+	if (time_ns < e->since_ns)
 		m->odd++;
+	else if (e->since_ns == e->came_ns)
+		book(m, e->who, worked(m, time_ns - e->came_ns), worked(m, time_ns - e->came_ns));
+	else
+		book(m, e->who, loaded(time_ns - e->since_ns, e->load), worked(m, time_ns - e->came_ns));
 }
 
 static void compare_clocks(struct meter *m, uint64_t time_ns, uint64_t now_ns)
@@ -183,7 +188,7 @@ void meter_record(struct meter *m, const struct meter_record *record, uint64_t n
 		e->running = true;
 		e->who = pid_entry(m, record->pid);
 		e->context = record->context;
-		e->since_ns = record->time_ns;
+		e->came_ns = e->since_ns = record->time_ns;
 		e->load = METER_FULL_LOAD;
 		break;
 	case METER_SIMPLE_END:
@@ -222,10 +227,13 @@ int meter_assign(struct meter *m, uint32_t pid, int slice)
 	m->pids[who].is_doubted = false;
 	if (m->pids[who].slice == slice)
 		return 0;
-	if (m->pids[who].slice < 0)
+	if (m->pids[who].slice >= 0) {
+		/* the number is another process' now */
+		m->pids[who].busy_ns = m->pids[who].there_ns = 0;
+	} else if (slice >= 0) {
 		m->slice_ns[slice] += m->pids[who].busy_ns;
-	else
-		m->pids[who].busy_ns = 0;	/* the number is another process' now */
+		m->there_ns[slice] += m->pids[who].there_ns;
+	}
 	m->pids[who].slice = (int16_t)slice;
 	return 0;
 }
@@ -239,11 +247,12 @@ void meter_doubt(struct meter *m)
 void meter_forget(struct meter *m)
 {
 	for (uint32_t i = 0; i < m->pid_count; i++) {
-		if (!m->pids[i].is_doubted)
+		/* one that is there still ends with a record */
+		if (!m->pids[i].is_doubted || is_running(m, i))
 			continue;
 		/* what it used stays the slice's */
 		m->pids[i].slice = -1;
-		m->pids[i].busy_ns = 0;
+		m->pids[i].busy_ns = m->pids[i].there_ns = 0;
 		m->pids[i].is_doubted = false;
 	}
 }
@@ -254,6 +263,11 @@ static uint64_t stay_of(const struct meter *m, const struct meter_engine *e, uin
 	int64_t ns = (int64_t)(meter_gpu_ns(m, now_ns) - e->since_ns);
 
 	return e->running && ns > 0 ? (uint64_t)ns : 0;
+}
+
+static bool is_there(const struct meter *m, const struct meter_engine *e, uint32_t slice)
+{
+	return e->running && e->who < METER_PIDS && m->pids[e->who].slice == (int)slice;
 }
 
 /* ns of the intervals under way, of one slice or one entry (the other is -1). */
@@ -277,6 +291,35 @@ uint64_t meter_slice_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
 	return slice < METER_SLICES ? m->slice_ns[slice] + under_way(m, (int)slice, -1, now_ns) : 0;
 }
 
+uint64_t meter_there_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
+{
+	uint64_t sum = slice < METER_SLICES ? m->there_ns[slice] : 0;
+
+	for (uint32_t i = 0; i < METER_ENGINES; i++) {
+		const struct meter_engine *e = &m->engines[i];
+
+		if (is_there(m, e, slice))
+			sum += stay_of(m, e, now_ns) + e->since_ns - e->came_ns;
+	}
+	return sum;
+}
+
+bool meter_is_idle(const struct meter *m, uint32_t slice)
+{
+	bool idle = false;
+
+	for (uint32_t i = 0; i < METER_ENGINES; i++) {
+		const struct meter_engine *e = &m->engines[i];
+
+		if (!is_there(m, e, slice))
+			continue;
+		if (e->load > METER_FULL_LOAD / 100)
+			return false;
+		idle = true;
+	}
+	return idle;
+}
+
 uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns)
 {
 	uint32_t who = find_pid(m, pid);
@@ -286,7 +329,16 @@ uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns)
 
 uint64_t meter_stay_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
 {
-	return under_way(m, (int)slice, -1, now_ns);
+	uint64_t longest = 0;
+
+	for (uint32_t i = 0; i < METER_ENGINES; i++) {
+		const struct meter_engine *e = &m->engines[i];
+		uint64_t ns = stay_of(m, e, now_ns) + e->since_ns - e->came_ns;
+
+		if (is_there(m, e, slice) && ns > longest)
+			longest = ns;
+	}
+	return longest;
 }
 
 uint64_t meter_unproved_ns(const struct meter *m, uint32_t slice, uint64_t now_ns)
@@ -297,8 +349,8 @@ uint64_t meter_unproved_ns(const struct meter *m, uint32_t slice, uint64_t now_n
 		const struct meter_engine *e = &m->engines[i];
 		uint64_t ns = stay_of(m, e, now_ns);
 
-		if (ns > METER_CREDIT_NS && e->who < METER_PIDS && m->pids[e->who].slice == (int)slice)
-			sum += loaded(ns - METER_CREDIT_NS, e->load);
+		if (is_there(m, e, slice) && e->since_ns == e->came_ns && ns > METER_CREDIT_NS && ns < METER_PATIENCE_NS)
+			sum += ns - METER_CREDIT_NS;
 	}
 	return sum;
 }
@@ -314,6 +366,20 @@ uint64_t meter_longest_stay_ns(const struct meter *m, uint64_t now_ns)
 			longest = ns;
 	}
 	return longest;
+}
+
+void meter_no_load(struct meter *m, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < METER_ENGINES; i++) {
+		struct meter_engine *e = &m->engines[i];
+		uint64_t ns = stay_of(m, e, now_ns);
+
+		if (!e->running || e->load == METER_FULL_LOAD)
+			continue;
+		book(m, e->who, loaded(ns, e->load), 0);
+		e->since_ns += ns;
+		e->load = METER_FULL_LOAD;
+	}
 }
 
 uint64_t meter_gpu_ns(const struct meter *m, uint64_t now_ns)
@@ -337,7 +403,7 @@ void meter_load(struct meter *m, uint32_t permyriad, uint64_t from_ns, uint64_t 
 		busy_ns = busy_ns > before_ns ? busy_ns - before_ns : 0;
 		if (permyriad == METER_FULL_LOAD || busy_ns > to_ns - begin_ns)
 			busy_ns = to_ns - begin_ns;
-		book(m, e->who, loaded(begin_ns - e->since_ns, e->load) + busy_ns);
+		book(m, e->who, loaded(begin_ns - e->since_ns, e->load) + busy_ns, 0);
 		e->since_ns = to_ns;
 		e->load = permyriad;
 	}
@@ -360,5 +426,5 @@ void meter_sample(struct meter *m, uint32_t pid, uint32_t permyriad, uint64_t sp
 {
 	if (permyriad > 10000)
 		permyriad = 10000;
-	book(m, pid_entry(m, pid), span_ns / 10000 * permyriad);
+	book(m, pid_entry(m, pid), span_ns / 10000 * permyriad, span_ns / 10000 * permyriad);
 }

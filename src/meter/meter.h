@@ -18,6 +18,7 @@
 #define METER_SAVING_NS UINT64_C(125000)
 
 #define METER_CREDIT_NS UINT64_C(100000000)	/* a stay so long is taken for work */
+#define METER_PATIENCE_NS UINT64_C(1000000000)	/* for the first sample of a stay */
 #define METER_STAY_NS UINT64_C(250000000)	/* the driver samples five times a second (H200) */
 
 enum {
@@ -52,6 +53,7 @@ struct meter_pid {
 	int16_t slice;		/* -1: nobody's */
 	bool is_doubted;
 	uint64_t busy_ns;
+	uint64_t there_ns;
 	uint64_t last_ns;
 };
 
@@ -60,7 +62,8 @@ struct meter_engine {
 	bool used, running;
 	uint32_t context;
 	uint32_t who;		/* index in pids, or METER_PIDS: others */
-	uint64_t since_ns;
+	uint64_t came_ns;
+	uint64_t since_ns;	/* charged up to then */
 	uint64_t left_ns;	/* when the one before left */
 	uint32_t load;		/* permyriad of the time since then that counts */
 };
@@ -69,7 +72,8 @@ struct meter {
 	struct meter_pid pids[METER_PIDS];
 	uint32_t pid_count;
 	struct meter_engine engines[METER_ENGINES];
-	uint64_t slice_ns[METER_SLICES];	/* ended intervals */
+	uint64_t slice_ns[METER_SLICES];	/* ended intervals: work */
+	uint64_t there_ns[METER_SLICES];	/* and presence */
 	uint64_t others_ns;
 	bool expects_loads;	/* meter_load() will tell of long stays */
 	uint64_t saving_ns;	/* METER_SAVING_NS, or 0: count it as if it were work */
@@ -110,15 +114,21 @@ int meter_assign(struct meter *m, uint32_t pid, int slice);
 void meter_doubt(struct meter *m);
 void meter_forget(struct meter *m);
 
-/* ns that a slice (a process) has been on the GPU up to now_ns (CLOCK_MONOTONIC), the interval under way included. It
- * may step back by the error of the clocks' comparison, some 10 us. */
+/* ns that a slice (a process) has been at work on the GPU up to now_ns (CLOCK_MONOTONIC), the interval under way included. It
+ * may step back by the error of the clocks' comparison, some 10 us, and by what meter_load() takes back. */
 uint64_t meter_slice_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
 uint64_t meter_pid_ns(const struct meter *m, uint32_t pid, uint64_t now_ns);
+
+/* ns that a slice has been there, at work or not: known at once. */
+uint64_t meter_there_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
+
+/* Whether it is there without work, by the last sample. */
+bool meter_is_idle(const struct meter *m, uint32_t slice);
 
 /* ns that the slice's context has been on the GPU without a switch; 0 when it is not there. */
 uint64_t meter_stay_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
 
-/* Of meter_slice_ns(), what nobody knows yet to be work: the next meter_load() may take it back. */
+/* Of meter_slice_ns(), what nobody knows yet to be work: the first meter_load() of a stay may take it back. */
 uint64_t meter_unproved_ns(const struct meter *m, uint32_t slice, uint64_t now_ns);
 
 /* ns that any context has been on its engine without a switch, counted from the last meter_load() of it. */
@@ -127,6 +137,9 @@ uint64_t meter_longest_stay_ns(const struct meter *m, uint64_t now_ns);
 /* The driver's sample: the GPU was busy for so much (1/10000) of a time, of its own clock. A context that is there since is
  * charged what others have not had of that, and of what follows this part of the time until the next sample. */
 void meter_load(struct meter *m, uint32_t permyriad, uint64_t from_ns, uint64_t to_ns);
+
+/* Samples are not to be had: contexts are taken to work from now on. */
+void meter_no_load(struct meter *m, uint64_t now_ns);
 
 /* The GPU's clock at now_ns, as far as it is known. */
 uint64_t meter_gpu_ns(const struct meter *m, uint64_t now_ns);

@@ -181,6 +181,7 @@ int meter_reader_open(struct meter_reader *reader, struct rm *rm, uint32_t gpu, 
 	return 0;
 }
 
+#define NO_SAMPLES_NS UINT64_C(10000000000)	/* to the next try */
 #define SAMPLE_SPAN_MAX_NS UINT64_C(2000000000)
 #define SAMPLE_AGE_MAX_NS UINT64_C(2000000000)
 #define CLOCK_PAUSE_NS UINT64_C(1000000000)
@@ -243,14 +244,13 @@ static void poll_load(struct meter_reader *r, struct meter *meter, uint64_t now_
 	const uint8_t *newest = NULL;
 	uint64_t before_ns = 0, time_ns = r->sample_ns, gpu_ns;
 
-	if (!r->samples && !r->has_no_samples)
-		r->has_no_samples = open_samples(r) < 0;
-	meter->expects_loads = !r->has_no_samples;
-	if (now_ns < r->load_at_ns || r->has_no_samples || meter_longest_stay_ns(meter, now_ns) < METER_STAY_NS)
+	if (now_ns < r->load_at_ns || (r->samples && meter_longest_stay_ns(meter, now_ns) < METER_STAY_NS))
 		return;
 	r->load_at_ns = now_ns + METER_STAY_NS / 2;
-	if (ask_samples(r) != NV_OK) {
-		r->has_no_samples = true;
+	meter->expects_loads = r->samples ? ask_samples(r) == NV_OK : open_samples(r) == 0;
+	if (!meter->expects_loads) {
+		meter_no_load(meter, now_ns);
+		r->load_at_ns = now_ns + NO_SAMPLES_NS;
 		return;
 	}
 	for (uint32_t i = 0; i < layout->util_sample_count; i++) {

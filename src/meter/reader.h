@@ -39,7 +39,6 @@ struct meter_reader {
 	uint64_t clock_at_ns;		/* when the GPU's clock is to be read again */
 	uint8_t *samples;		/* parameters of the control; NULL: not asked for yet */
 	uint64_t sample_ns;		/* newest taken in */
-	bool has_no_samples;
 	uint64_t load_at_ns;		/* when the load is to be looked at again, METER_RECORDS* */
 	/* Called after the driver was asked to flush, before header and records are looked at. NULL with a real driver;
 	 * tests on the simulator, whose files cannot share memory, fill them here. */

@@ -263,6 +263,32 @@ static void test_leaving(void **state)
 	(void)state;
 }
 
+/* The driver does not answer: what is to leave stays known, and is tried again. */
+static void test_leaving_trouble(void **state)
+{
+	struct gate_set *set = calloc(1, sizeof(*set));
+	struct gate_port port = fake_port();
+
+	gate_init(set, 0);
+	make_channels(0, 3, 0x10);
+	gate_collect(set, 0, account, 0);
+	gate_apply(set, &port, 0, 1);
+	account_drop(account, CLIENT, 0x100);
+	account_drop(account, CLIENT, 0x101);
+	gate_collect(set, 0, account, 0);
+	fake->fail = NV_ERR_TIMEOUT;
+	fake->calls = 0;
+	assert_int_equal(gate_apply(set, &port, 1, 2), -EIO);
+	assert_int_equal(fake->calls, 1);
+	fake->fail = 0;
+	assert_int_equal(gate_apply(set, &port, 0, 3), 0);
+	assert_int_equal(fake->off[0] + fake->off[1], 0);
+	assert_int_equal(fake->off[2], 1);
+	assert_int_equal(set->count, 1);
+	free(set);
+	(void)state;
+}
+
 /* A member's channels, told in parts; those of other slices stay. */
 static void test_told(void **state)
 {
@@ -449,6 +475,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vanished, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leaving, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_leaving_trouble, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_trouble, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scheduled_again, setup, teardown),

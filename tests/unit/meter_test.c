@@ -310,15 +310,19 @@ static void test_load(void **state)
 	run(&s, 2, 500 * MS, 1050 * MS);
 	give(&s, METER_SIMPLE_START, 1, 1050 * MS);
 	assert_int_equal(meter_longest_stay_ns(m, 1250 * MS + AHEAD), 200 * MS);
+	/* the first sample may take back what is over 0.1 s */
+	assert_int_equal(meter_unproved_ns(m, 0, 1250 * MS + AHEAD), 0);
+	m->expects_loads = true;
+	assert_int_equal(meter_unproved_ns(m, 0, 1150 * MS + AHEAD), 0);
+	assert_int_equal(meter_unproved_ns(m, 0, 1250 * MS + AHEAD), 100 * MS);
+	assert_int_equal(meter_unproved_ns(m, 1, 1250 * MS + AHEAD), 0);
+	assert_int_equal(meter_unproved_ns(m, 0, 2100 * MS + AHEAD), 0);	/* none comes */
 	meter_load(m, 6000, 1000 * MS, 1200 * MS);
+	assert_false(meter_is_idle(m, 0));
 	assert_int_equal(meter_slice_ns(m, 0, 1200 * MS + AHEAD), 70 * MS);
 	assert_int_equal(meter_slice_ns(m, 0, 1300 * MS + AHEAD), 130 * MS);
-	/* the next sample may say otherwise of what is over 0.1 s */
 	assert_int_equal(meter_unproved_ns(m, 0, 1400 * MS + AHEAD), 0);
-	m->expects_loads = true;
-	assert_int_equal(meter_unproved_ns(m, 0, 1300 * MS + AHEAD), 0);
-	assert_int_equal(meter_unproved_ns(m, 0, 1400 * MS + AHEAD), 60 * MS);
-	assert_int_equal(meter_unproved_ns(m, 1, 1400 * MS + AHEAD), 0);
+	assert_int_equal(meter_there_ns(m, 0, 1300 * MS + AHEAD), 250 * MS);
 	/* what was missed between samples counts as before */
 	meter_load(m, 9900, 1300 * MS, 1500 * MS);
 	assert_int_equal(meter_slice_ns(m, 0, 1500 * MS + AHEAD), 330 * MS);
@@ -326,7 +330,15 @@ static void test_load(void **state)
 	meter_load(m, 2500, 1500 * MS, 1700 * MS);
 	assert_int_equal(meter_slice_ns(m, 0, 1700 * MS + AHEAD), 380 * MS);
 	meter_load(m, 0, 1700 * MS, 1900 * MS);
+	assert_true(meter_is_idle(m, 0));
+	assert_false(meter_is_idle(m, 1));
 	assert_int_equal(meter_slice_ns(m, 0, 9000 * MS + AHEAD), 380 * MS);
+	/* without samples it counts again */
+	meter_no_load(m, 8900 * MS + AHEAD);
+	assert_false(meter_is_idle(m, 0));
+	assert_int_equal(meter_slice_ns(m, 0, 8950 * MS + AHEAD), 430 * MS);
+	meter_load(m, 0, 8900 * MS, 9000 * MS);
+	assert_int_equal(meter_there_ns(m, 0, 9000 * MS + AHEAD), 7950 * MS);
 	give(&s, METER_SIMPLE_END, 1, 9000 * MS);
 	/* and counts in full when it comes again; old samples change nothing */
 	run(&s, 1, 9001 * MS, 9011 * MS);
