@@ -33,12 +33,12 @@ struct record {
 };
 
 struct kept {
-	bool used;
-	bool is_sent;		/* the kernel said that the answer was taken */
 	uint64_t at_ns;
-	uint32_t tid;
 	struct seccomp_data call;
 	struct record record;
+	uint32_t tid;
+	bool used;
+	bool is_sent;		/* the kernel said that the answer was taken */
 };
 
 /* A call that a thread of ours judges. */
