@@ -363,8 +363,9 @@ static void check_starvation(const struct model *m)
 
 			if (m->settings[i].priority != ARBITER_NORMAL || m->settings[i].frozen || !(stayed >> i & 1))
 				continue;
-			if (m->settings[i].max_permille && m->settings[i].max_permille * (WINDOW_NS / 1000) < due)
-				due = m->settings[i].max_permille * (WINDOW_NS / 1000);
+			/* nor more than its cap, of which runs of 2 ms lose a part */
+			if (m->settings[i].max_permille && m->settings[i].max_permille * (WINDOW_NS / 1000) / 4 * 3 < due)
+				due = m->settings[i].max_permille * (WINDOW_NS / 1000) / 4 * 3;
 			if (due > 20 * MS && window_busy(m, end, i) < due)
 				fail_msg("slice %d of %d starves: %llu us in the 2 s up to %.2f s", i, m->count,
 					 (unsigned long long)window_busy(m, end, i) / 1000, (double)end / 100);
@@ -375,10 +376,12 @@ static void check_starvation(const struct model *m)
 static void test_mixed(void **state)
 {
 	static struct model m;
+	int count;	/* drawn first, whatever order a compiler takes arguments in */
 
 	for (uint64_t seed = 1; seed <= 1200; seed++) {
 		random_state = seed;
-		model_init(&m, 1 + (int)random_below(MODEL_SLICES), random_below(3) ? (2 + random_below(19)) * MS : 0);
+		count = 1 + (int)random_below(MODEL_SLICES);
+		model_init(&m, count, random_below(3) ? (2 + random_below(19)) * MS : 0);
 		m.measured = true;
 		m.restless = random_below(4) != 0;
 		for (int i = 0; i < m.count; i++) {
@@ -406,10 +409,12 @@ static void test_mixed(void **state)
 static void test_weights(void **state)
 {
 	static struct model m;
+	int count;
 
 	for (uint64_t seed = 1; seed <= 600; seed++) {
 		random_state = seed * 7919;
-		model_init(&m, 2 + (int)random_below(MODEL_SLICES - 1), random_below(3) ? (5 + random_below(16)) * MS : 0);
+		count = 2 + (int)random_below(MODEL_SLICES - 1);
+		model_init(&m, count, random_below(3) ? (5 + random_below(16)) * MS : 0);
 		m.measured = true;
 		for (int i = 0; i < m.count; i++)
 			m.settings[i].weight = 1 + random_below(random_below(2) ? 10000 : 500);
