@@ -16,10 +16,22 @@ module=$here/../../integrations/clearml/clearml_agent_fractional_gpu.py
 
 server=
 agent_process=
+is_over() # PID: gone, or waits to be asked how it ended
+{
+	! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
+}
+
 stop_agent()
 {
 	for process in $agent_process $server; do
-		kill "$process" 2>/dev/null || true
+		# the agent's handler raises an exception, which is lost where the agent catches all: asked more often, and not for ever
+		for signal in TERM TERM TERM KILL; do
+			kill -$signal "$process" 2>/dev/null || break
+			for _ in $(seq 1 20); do
+				is_over "$process" && break 2
+				sleep 0.1
+			done
+		done
 		wait "$process" 2>/dev/null || true
 	done
 	agent_process='' server=''
