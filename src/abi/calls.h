@@ -162,6 +162,10 @@ const struct abi_call *abi_call_find(const struct abi_layout *layout, enum abi_d
  * firmware unseen; NVML and libcuda use different ones at each release) those with bit 14 set too, which need
  * CAP_SYS_ADMIN, pass only where a row names them. */
 const struct abi_row *abi_class_find(uint32_t class_id);
+
+/* Bytes of the parameters that a class is allocated with; 0: not known. */
+size_t abi_class_params_size(const struct abi_row *row, const struct abi_layout *layout);
+
 const struct abi_row *abi_control_find(uint32_t command);
 const struct abi_row *abi_uvm_find(uint32_t request);
 

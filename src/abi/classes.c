@@ -213,6 +213,18 @@ const struct abi_row *abi_class_find(uint32_t class_id)
 	return abi_row_find(classes, sizeof(classes) / sizeof(classes[0]), class_id);
 }
 
+size_t abi_class_params_size(const struct abi_row *row, const struct abi_layout *layout)
+{
+	switch ((int)row->effect) {
+	case ABI_CLASS_CHANNEL:
+		return layout->channel_alloc_size;
+	case ABI_CLASS_VIDMEM:
+		return layout->memory_alloc_size;
+	default:
+		return row->size;
+	}
+}
+
 const struct abi_row *abi_classes(size_t *ret_count)
 {
 	*ret_count = sizeof(classes) / sizeof(classes[0]);

@@ -20,6 +20,7 @@
 
 #include "arbiter/arbiter.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/size.h"
 #include "cli/compute.h"
 #include "cli/options.h"
@@ -255,14 +256,6 @@ static bool has_failed(struct control *c, struct error *err)
 	return false;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* Have somebody drive the gates, and wait until what is set is done. */
 static int apply(struct control *c, bool was_needed, struct error *err)
 {
@@ -281,7 +274,7 @@ static int apply(struct control *c, bool was_needed, struct error *err)
 	} else if (!was_needed && !gate_is_needed(l)) {
 		return 0; /* it sleeps, with all gates open */
 	}
-	for (uint64_t end_ms = now_ms() + APPLY_MS; now_ms() < end_ms;) {
+	for (uint64_t end_ms = monotonic_ns() / 1000000 + APPLY_MS; monotonic_ns() / 1000000 < end_ms;) {
 		uint32_t applied = __atomic_load_n(&l->applied, __ATOMIC_ACQUIRE);
 
 		if ((int32_t)(applied - wanted) >= 0)

@@ -12,6 +12,7 @@
 #include <ncurses.h>
 #endif
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "cli/control.h"
 #include "cli/options.h"
@@ -100,7 +101,6 @@ static bool fill_row(const struct view *view, struct row *row)
 {
 	static struct slice slice;
 	char path[SLICE_PATH];
-	struct timespec now;
 	struct error err;
 	json_t *answer;
 
@@ -109,8 +109,7 @@ static bool fill_row(const struct view *view, struct row *row)
 		json_decref(answer);
 	if (slice_read(&slice, path) < 0)
 		return false;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	row->at_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	row->at_ns = monotonic_ns();
 	row->cap_permille = slice.ledger->compute_max_permille;
 	row->is_paused = slice.ledger->frozen != 0;
 	for (uint32_t i = 0; i < slice_gpu_count(&slice); i++) {

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "daemon/history.h"
 #include "daemon/metrics.h"
 #include "page.h"
@@ -53,14 +54,6 @@ struct metrics {
 	struct answer text, state;
 	struct MHD_Response *page;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
-}
 
 /* Looking for GPUs may wake a GPU, which takes seconds: only until there are some. */
 static void find_cards(struct metrics *m, uint64_t now)
@@ -148,7 +141,7 @@ static struct MHD_Response *make_state(struct metrics *m)
 static struct MHD_Response *fresh(struct metrics *m, struct answer *answer,
 				  struct MHD_Response *(*make)(struct metrics *m))
 {
-	uint64_t now = now_ns();
+	uint64_t now = monotonic_ns();
 	struct MHD_Response *response;
 
 	if (answer->response && now - answer->made_ns < FRESH_MS * (SECOND_NS / 1000))
@@ -228,7 +221,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
 	if (!guest)
 		return;
 	guest->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-	guest->since_ns = now_ns();
+	guest->since_ns = monotonic_ns();
 	*socket_context = guest;
 }
 
@@ -239,7 +232,7 @@ static void on_answered(void *arg, struct MHD_Connection *connection, void **per
 		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 
 	if (guest)
-		guest->since_ns = now_ns();
+		guest->since_ns = monotonic_ns();
 }
 
 /* libmicrohttpd's own time limit starts anew with each byte: who sends one now and then would stay for hours.
@@ -370,7 +363,7 @@ int metrics_wait_ms(const struct metrics *m)
 
 	if (!m)
 		return -1;
-	now = now_ns();
+	now = monotonic_ns();
 	next = history_due_ns(&m->history);
 	if (MHD_get_timeout(m->server, &server_ms) == MHD_YES)
 		next = least(next, now + server_ms * (SECOND_NS / 1000));
@@ -388,7 +381,7 @@ void metrics_run(struct metrics *m)
 
 	if (!m)
 		return;
-	now = now_ns();
+	now = monotonic_ns();
 	sample(m, now);
 	end_slow_guests(m, now);
 	MHD_run(m->server);

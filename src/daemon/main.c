@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/pod.h"
 
@@ -50,10 +51,7 @@ static void say(const char *level, const char *id, const char *text)
 
 static time_t now_s(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
+	return (time_t)(monotonic_ns() / 1000000000);
 }
 
 static void peer_done(struct peer *peer)

@@ -226,19 +226,16 @@ static struct answer alloc_reference(struct op *op, struct alloc *alloc, const s
 	return alloc_reply(op, alloc, value);
 }
 
+/* Of what is looked at before it goes to the driver; 0: nothing is. */
 static size_t params_size(const struct abi_layout *layout, const struct abi_row *row)
 {
 	switch ((int)row->effect) {
 	case ABI_CLASS_DEVICE:
-		return DEVICE_ALLOC_SIZE;
 	case ABI_CLASS_SUBDEVICE:
-		return SUBDEVICE_ALLOC_SIZE;
 	case ABI_CLASS_GROUP:
-		return GROUP_ALLOC_SIZE;
 	case ABI_CLASS_CHANNEL:
-		return layout->channel_alloc_size;
 	case ABI_CLASS_VIDMEM:
-		return layout->memory_alloc_size;
+		return abi_class_params_size(row, layout);
 	case ABI_CLASS_REFERENCE:
 		return row->size <= PARAMS_MAX ? row->size : 0;
 	default:

@@ -375,9 +375,9 @@ static struct answer sched_enable(struct op *op, struct control *control)
  * (gate/timeslice.c). */
 static struct answer sched_timeslice(struct op *op, struct control *control)
 {
-	enum { USUAL_US = 2048, REALTIME_US = 4000, PRIORITY_REALTIME = 1 };
+	enum { PRIORITY_REALTIME = 1 };
 	const struct ledger *ledger = op->engine->ledger->ledger;
-	uint32_t most_us = USUAL_US, told_us = 0;
+	uint32_t most_us = LEDGER_TIMESLICE_USUAL_US, told_us = 0;
 	struct hold hold;
 	bool realtime = __atomic_load_n(&ledger->compute_priority, __ATOMIC_RELAXED) == PRIORITY_REALTIME;
 	uint8_t params[8];
@@ -394,7 +394,7 @@ static struct answer sched_timeslice(struct op *op, struct control *control)
 	if (told_us && told_us < most_us)
 		most_us = told_us;
 	if (realtime)
-		put_u64(params, 0, REALTIME_US);
+		put_u64(params, 0, LEDGER_TIMESLICE_REALTIME_US);
 	else if (get_u64(params, 0) > most_us)
 		put_u64(params, 0, most_us);
 	answer = op_answer(op_run_params(op, control->argument, CONTROL_PARAMS, params));

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "abi/calls.h"
+#include "base/clock.h"
 #include "gate/internal.h"
 
 #define MS UINT64_C(1000000)
@@ -27,14 +28,6 @@
 #define BACKOFF_NS (1000 * MS)	/* after a call that failed: a wedged GPU must not be called in a loop */
 
 enum { STALL_MS = 5000 };
-
-static uint64_t now_monotonic(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
-}
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
@@ -86,12 +79,20 @@ int gate_driver_new(struct gate_driver **ret_driver, const struct gate_options *
 		return error_set(err, r, "cannot start the guard of the gates: %s", strerror(-r));
 	}
 	for (uint32_t i = 0; i < d->rm.gpu_count; i++) {
-		arbiter_init(&d->desks[i].arbiter, options->latency_ns, now_monotonic());
+		arbiter_init(&d->desks[i].arbiter, options->latency_ns, monotonic_ns());
 		meter_init(&d->desks[i].meter);
 		d->desks[i].meter.saving_ns = METER_SAVING_NS;
 	}
 	*ret_driver = d;
 	return 0;
+}
+
+/* The slice's figures go on from what its ledger says: whoever measures it from now on begins at 0. */
+static void rebase(struct lane *lane, const struct ledger_compute *now)
+{
+	lane->base.busy_ns = __atomic_load_n(&now->busy_ns, __ATOMIC_RELAXED);
+	lane->base.throttled_ns = __atomic_load_n(&now->throttled_ns, __ATOMIC_RELAXED);
+	lane->base.switches = __atomic_load_n(&now->switches, __ATOMIC_RELAXED);
 }
 
 void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed)
@@ -101,7 +102,7 @@ void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed)
 	meter_reader_close(&desk->reader);
 	meter_init(&desk->meter);
 	desk->meter.saving_ns = METER_SAVING_NS;
-	arbiter_init(&desk->arbiter, d->options.latency_ns, now_monotonic());
+	arbiter_init(&desk->arbiter, d->options.latency_ns, monotonic_ns());
 	desk->tried_meter = desk->pids_fit = desk->is_urgent = false;
 	desk->pids_at_ns = 0;
 	desk->told_timeslice_us = 0;
@@ -118,7 +119,7 @@ void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed)
 		lane->raw_ns = lane->busy_ns = lane->shown_ns = lane->possible_ns = lane->since_ns = lane->switches = 0;
 		lane->measured = false;
 		lane->wants = (struct wants){ 0 };
-		gate_rebase(lane, &d->slices[i].ledger->ledger->compute[lane->gpu], &(struct gate_figures){ 0 });
+		rebase(lane, &d->slices[i].ledger->ledger->compute[lane->gpu]);
 		d->slices[i].is_set = false;	/* the new arbiter knows nothing of it */
 	}
 }
@@ -137,14 +138,6 @@ void gate_put_figures(struct ledger_compute *to, const struct lane *lane, const 
 	__atomic_store_n(&to->throttled_ns, lane->base.throttled_ns + figures->throttled_ns, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->switches, lane->base.switches + figures->switches, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->source, figures->source, __ATOMIC_RELAXED);
-}
-
-void gate_rebase(struct lane *lane, const struct ledger_compute *now, const struct gate_figures *figures)
-{
-	/* differences, which may be negative: the sums are right */
-	lane->base.busy_ns = __atomic_load_n(&now->busy_ns, __ATOMIC_RELAXED) - figures->busy_ns;
-	lane->base.throttled_ns = __atomic_load_n(&now->throttled_ns, __ATOMIC_RELAXED) - figures->throttled_ns;
-	lane->base.switches = __atomic_load_n(&now->switches, __ATOMIC_RELAXED) - figures->switches;
 }
 
 int gate_free_slice(const struct gate_driver *d)
@@ -173,7 +166,7 @@ int gate_driver_add(struct gate_driver *d, struct ledger_handle *ledger)
 							    .timeslice_us = load_u32(&ledger->ledger->compute[i].timeslice_us) };
 		if (!d->desks[gpu].lanes[slice].timeslice_us)
 			d->desks[gpu].lanes[slice].timeslice_us = TIMESLICE_USUAL_US;
-		gate_rebase(&d->desks[gpu].lanes[slice], &ledger->ledger->compute[i], &(struct gate_figures){ 0 });
+		rebase(&d->desks[gpu].lanes[slice], &ledger->ledger->compute[i]);
 	}
 	return slice;
 }
@@ -190,7 +183,7 @@ void gate_driver_remove(struct gate_driver *d, int slice)
 		gate_forget(&d->guard.shared->sets[i], &d->port, (uint32_t)slice);
 		if (!desk->lanes[slice].is_remote)
 			gate_set_timeslices(d, i, slice, TIMESLICE_USUAL_US, 0);
-		arbiter_unset(&desk->arbiter, (uint32_t)slice, now_monotonic());
+		arbiter_unset(&desk->arbiter, (uint32_t)slice, monotonic_ns());
 		desk->lanes[slice].used = false;
 		for (uint32_t k = 0; k < desk->meter.pid_count; k++)
 			if (desk->meter.pids[k].slice == slice)
@@ -352,7 +345,8 @@ static uint32_t timeslice_for(const struct desk *desk, int slice)
 	return TIMESLICE_USUAL_US;
 }
 
-struct gate_figures gate_own_figures(const struct desk *desk, int slice)
+/* What this driver itself has measured. */
+static struct gate_figures own_figures(const struct desk *desk, int slice)
 {
 	const struct lane *lane = &desk->lanes[slice];
 	bool sampled = desk->reader.source == METER_SAMPLES;
@@ -369,7 +363,7 @@ struct gate_figures gate_own_figures(const struct desk *desk, int slice)
 static void publish(struct gate_driver *d, struct desk *desk, uint32_t gpu, int slice, uint64_t now)
 {
 	struct lane *lane = &desk->lanes[slice];
-	struct gate_figures figures = gate_own_figures(desk, slice);
+	struct gate_figures figures = own_figures(desk, slice);
 
 	if (!lane->is_remote) {
 		gate_put_figures(&d->slices[slice].ledger->ledger->compute[lane->gpu], lane, &figures);
@@ -445,7 +439,7 @@ static int move_gates(struct gate_driver *d, struct desk *desk, uint32_t gpu, ui
 	result = gate_apply(set, &d->port, open | passed_over, now);
 	if (result < 0)
 		desk->apply_after_ns = now + BACKOFF_NS;
-	after = now_monotonic();
+	after = monotonic_ns();
 	for (int i = 0; i < ARBITER_SLICES; i++) {
 		struct lane *lane = &desk->lanes[i];
 		bool is_open = open >> i & 1;

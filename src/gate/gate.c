@@ -8,10 +8,6 @@
 #include "abi/calls.h"
 #include "base/bytes.h"
 
-/* Engine types of the graphics and compute engines, GR0 to GR7 (cl2080_notification.h). 0 is a channel whose engine
- * nobody named: it may be one. */
-enum { ENGINE_UNKNOWN = 0, ENGINE_GR_LAST = 8 };
-
 enum {
 	NV_ERR_INVALID_CHANNEL = 0x21,
 	NV_ERR_INVALID_OBJECT = 0x31,
@@ -293,7 +289,7 @@ static int collect_one(struct hold *hold, void *arg)
 		return 0;
 	runner = runner_of(c->account, hold);
 	/* one that was not scheduled cannot run, and is opened when it is */
-	if (runner->engine > ENGINE_GR_LAST || !(is_scheduled(runner) || is_scheduled(hold)))
+	if (runner->engine > GATE_ENGINE_LAST || !(is_scheduled(runner) || is_scheduled(hold)))
 		return 0;
 	collect_channel(c, hold->client, hold->handle,
 			(uint32_t)(runner->length / SCHEDULE_ONCE + (runner == hold ? 0 : hold->length / SCHEDULE_ONCE)));

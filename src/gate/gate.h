@@ -18,6 +18,9 @@
 enum {
 	GATE_CHANNELS = 16384,	/* of all slices of one GPU; more are not held back, and gate_collect() says so */
 	GATE_SLICES = 64,
+	/* Engine types of the graphics and compute engines are up to this one, GR7 (cl2080_notification.h). 0 is a channel
+	 * whose engine nobody named: it may be one. */
+	GATE_ENGINE_LAST = 8,
 };
 
 /* A way to the driver, so that tests need none. control() passes DISABLE_SIZE bytes of

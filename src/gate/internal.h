@@ -67,7 +67,11 @@ struct gate_driver {
 
 /* Timeslices. Realtime slices get the longest that the driver programs; beside them others get one so short that whoever has
  * priority waits for a switch and not for a timeslice. */
-enum { TIMESLICE_USUAL_US = 2048, TIMESLICE_REALTIME_US = 4000, TIMESLICE_BESIDE_US = 32 };
+enum {
+	TIMESLICE_USUAL_US = LEDGER_TIMESLICE_USUAL_US,
+	TIMESLICE_REALTIME_US = LEDGER_TIMESLICE_REALTIME_US,
+	TIMESLICE_BESIDE_US = 32,
+};
 
 static inline uint32_t load_u32(const void *word)
 {
@@ -91,13 +95,7 @@ void gate_set_timeslices(struct gate_driver *d, uint32_t gpu, int slice, uint32_
 /* Into a ledger, for `fracgpu stat`, on top of the lane's base. */
 void gate_put_figures(struct ledger_compute *to, const struct lane *lane, const struct gate_figures *figures);
 
-/* The slice's figures go on from here; figures: those of who measures it from now on. */
-void gate_rebase(struct lane *lane, const struct ledger_compute *now, const struct gate_figures *figures);
-
 /* Somebody else begins or ends to decide for a GPU: what was measured and decided up to now is of another time. Figures go on. */
 void gate_reset_desk(struct gate_driver *d, uint32_t gpu, bool is_followed);
-
-/* What this driver itself has measured. */
-struct gate_figures gate_own_figures(const struct desk *desk, int slice);
 
 #endif

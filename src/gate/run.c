@@ -15,20 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "gate/share.h"
 
 #define SECOND_NS UINT64_C(1000000000)
 
 /* With no setting left for this long the driver is given up; a new one costs some ms. */
 #define LINGER_NS (10 * SECOND_NS)
-
-static uint64_t now_monotonic(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
-}
 
 void gate_settings_changed(struct ledger *ledger)
 {
@@ -97,7 +90,7 @@ static void waker_stop(struct waker *w, struct ledger *ledger)
 static bool wait_for_word(const struct share *share, const struct waker *waker, uint64_t until_ns)
 {
 	struct pollfd polls[SHARE_MEMBERS + 2];
-	uint64_t now = now_monotonic(), left = until_ns > now ? until_ns - now : 0;
+	uint64_t now = monotonic_ns(), left = until_ns > now ? until_ns - now : 0;
 	struct timespec timeout = { .tv_sec = (time_t)(left / SECOND_NS), .tv_nsec = (long)(left % SECOND_NS) };
 	uint32_t count = share_polls(share, polls);
 	eventfd_t events;
@@ -110,10 +103,10 @@ static bool wait_for_word(const struct share *share, const struct waker *waker, 
 static void drive_loop(struct ledger_handle *h, struct share *share, struct gate_driver *d, const struct waker *waker,
 		       const uint32_t *stop)
 {
-	uint64_t needed_ns = now_monotonic();
+	uint64_t needed_ns = monotonic_ns();
 
 	while (!is_over(stop)) {
-		uint64_t now = now_monotonic(), next;
+		uint64_t now = monotonic_ns(), next;
 
 		if (gate_is_needed(h->ledger) || share_is_needed(share))
 			needed_ns = now;

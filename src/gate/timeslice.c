@@ -18,7 +18,7 @@
 #include "base/cleanup.h"
 #include "gate/internal.h"
 
-enum { GROUPS_MAX = 256, ENGINE_GR_LAST = 8 };
+enum { GROUPS_MAX = 256 };
 
 #define AGAIN_NS UINT64_C(1000000000)
 #define AGAIN_MAX_NS (64 * AGAIN_NS)
@@ -38,7 +38,7 @@ static int note_group(struct hold *hold, void *arg)
 {
 	struct groups *groups = arg;
 
-	if (hold->gpu == groups->gpu && hold->engine <= ENGINE_GR_LAST && groups->count < GROUPS_MAX)
+	if (hold->gpu == groups->gpu && hold->engine <= GATE_ENGINE_LAST && groups->count < GROUPS_MAX)
 		groups->list[groups->count++] = (struct group){ hold->client, hold->handle, hold->owner };
 	return 0;
 }

@@ -29,6 +29,9 @@ enum {
 	LEDGER_NAME = 64,
 	LEDGER_OFD_BYTE = 0x10000,	/* byte ranges that are locked, beyond any data use */
 	LEDGER_PID_BYTE = 0x20000,
+	/* of ledger_compute.timeslice_us: libcuda's own, and the longest that the driver programs (H200) */
+	LEDGER_TIMESLICE_USUAL_US = 2048,
+	LEDGER_TIMESLICE_REALTIME_US = 4000,
 };
 
 #define LEDGER_WAITERS UINT32_C(0x80000000)	/* in the lock word: wake somebody on leaving */

@@ -13,6 +13,7 @@
 
 #include "abi/calls.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 
 /* cl90cd.h, ctrl90cd.h, ctrl2080gr.h; the same from 515 to 595 */
 enum {
@@ -186,14 +187,6 @@ int meter_reader_open(struct meter_reader *reader, struct rm *rm, uint32_t gpu, 
 #define SAMPLE_AGE_MAX_NS UINT64_C(2000000000)
 #define CLOCK_PAUSE_NS UINT64_C(1000000000)
 
-static uint64_t now_monotonic(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
-}
-
 /* The records' times are of the same clock (ctrl2080tmr.h: the PTIMER, in ns). A call takes some us; the quickest of three
  * is believed. */
 static void read_clock(struct meter_reader *r, struct meter *meter)
@@ -202,11 +195,11 @@ static void read_clock(struct meter_reader *r, struct meter *meter)
 
 	for (int i = 0; i < 3; i++) {
 		char params[8] = { 0 };
-		uint64_t before = now_monotonic(), took;
+		uint64_t before = monotonic_ns(), took;
 
 		if (rm_control(r->rm, r->rm->gpus[r->gpu].subdevice_handle, TIMER_GET_TIME, params, sizeof(params)) != NV_OK)
 			return;
-		took = now_monotonic() - before;
+		took = monotonic_ns() - before;
 		if (took >= quickest)
 			continue;
 		quickest = took;

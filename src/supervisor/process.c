@@ -16,15 +16,13 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 enum { PIDFD_OF_THREAD = O_EXCL };	/* PIDFD_THREAD, Linux 6.9 */
 
 uint64_t clock_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return monotonic_ns() / 1000000;
 }
 
 int processes_init(struct processes *ps, struct ledger_handle *ledger, int epoll)

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "abi/calls.h"
+#include "base/clock.h"
 #include "supervisor/listener.h"
 
 enum { RANGES = 8, BYTES = 2048, KEPT = 64, SENT_NS = 10000000 };
@@ -134,14 +135,6 @@ void replay_valued(int value)
 	current.is_valued = true;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static void keep(const struct seccomp_notif *n, const struct record *record, bool is_sent)
 {
 	struct kept *k;
@@ -152,7 +145,7 @@ static void keep(const struct seccomp_notif *n, const struct record *record, boo
 		atomic_fetch_add(&count, 1);
 	k->used = true;
 	k->is_sent = is_sent;
-	k->at_ns = now_ns();
+	k->at_ns = monotonic_ns();
 	k->tid = n->pid;
 	k->call = n->data;
 	k->record = *record;
@@ -251,7 +244,7 @@ bool replay_answers(int listener, const struct seccomp_notif *n, struct seccomp_
 
 	if (!atomic_load(&count) || !take(n->pid, &k))
 		return false;
-	if (!is_same_call(&n->data, &k.call) || (k.is_sent && now_ns() - k.at_ns > SENT_NS))
+	if (!is_same_call(&n->data, &k.call) || (k.is_sent && monotonic_ns() - k.at_ns > SENT_NS))
 		return false;
 	if (!is_same(&k.record, (pid_t)n->pid, k.is_sent)) {
 		/* of one that was interrupted itself other bytes tell nothing */

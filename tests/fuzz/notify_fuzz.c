@@ -99,20 +99,7 @@ static size_t alloc_params_size(uint32_t class_id, const struct abi_layout *layo
 {
 	const struct abi_row *row = abi_class_find(class_id);
 
-	switch (row ? (int)row->effect : ABI_REFUSE) {
-	case ABI_CLASS_DEVICE:
-		return DEVICE_ALLOC_SIZE;
-	case ABI_CLASS_SUBDEVICE:
-		return SUBDEVICE_ALLOC_SIZE;
-	case ABI_CLASS_GROUP:
-		return GROUP_ALLOC_SIZE;
-	case ABI_CLASS_CHANNEL:
-		return layout->channel_alloc_size;
-	case ABI_CLASS_VIDMEM:
-		return layout->memory_alloc_size;
-	default:
-		return row ? row->size : 0;
-	}
+	return row ? abi_class_params_size(row, layout) : 0;
 }
 
 static const struct abi_layout *layout;
